@@ -355,6 +355,8 @@ type Job struct {
 	Output     string  `protobuf:"bytes,22,opt,name=output,proto3" json:"output,omitempty"`
 	Dump       string  `protobuf:"bytes,23,opt,name=dump,proto3" json:"dump,omitempty"`
 	Encoder    string  `protobuf:"bytes,24,opt,name=encoder,proto3" json:"encoder,omitempty"`
+	// ffmpeg is the program to encode with, or empty to look it up.
+	Ffmpeg string `protobuf:"bytes,28,opt,name=ffmpeg,proto3" json:"ffmpeg,omitempty"`
 	// contact_sheet is a PNG of all frames beside the video, or empty.
 	ContactSheet string `protobuf:"bytes,25,opt,name=contact_sheet,json=contactSheet,proto3" json:"contact_sheet,omitempty"`
 	// settings_json is stored in the output's metadata.
@@ -558,6 +560,13 @@ func (x *Job) GetDump() string {
 func (x *Job) GetEncoder() string {
 	if x != nil {
 		return x.Encoder
+	}
+	return ""
+}
+
+func (x *Job) GetFfmpeg() string {
+	if x != nil {
+		return x.Ffmpeg
 	}
 	return ""
 }
@@ -948,7 +957,7 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x05token\x18\x04 \x01(\tR\x05token\"<\n" +
 	"\x05Abort\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1b\n" +
-	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\xc9\x05\n" +
+	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\xe1\x05\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x19\n" +
 	"\bckpt_dir\x18\x02 \x01(\tR\ackptDir\x12\x16\n" +
@@ -977,7 +986,8 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x06compat\x18\x15 \x01(\bR\x06compat\x12\x16\n" +
 	"\x06output\x18\x16 \x01(\tR\x06output\x12\x12\n" +
 	"\x04dump\x18\x17 \x01(\tR\x04dump\x12\x18\n" +
-	"\aencoder\x18\x18 \x01(\tR\aencoder\x12#\n" +
+	"\aencoder\x18\x18 \x01(\tR\aencoder\x12\x16\n" +
+	"\x06ffmpeg\x18\x1c \x01(\tR\x06ffmpeg\x12#\n" +
 	"\rcontact_sheet\x18\x19 \x01(\tR\fcontactSheet\x12#\n" +
 	"\rsettings_json\x18\x1a \x01(\tR\fsettingsJson\x12\x18\n" +
 	"\athreads\x18\x1b \x01(\x05R\athreads\"\xb3\x01\n" +

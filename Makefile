@@ -1,0 +1,63 @@
+# wanrun: build, test, demo. `make help` lists the targets.
+SHELL := /bin/bash -o pipefail
+GO    ?= go
+
+# oneDNN is used for matrix products and convolutions when its header is found.
+DNNL := $(firstword $(wildcard /usr/include/oneapi/dnnl/dnnl.h /usr/include/dnnl.h))
+TAGS := $(if $(DNNL),onednn)
+# Without oneDNN the worker needs no C compiler.
+WORKER_CGO := $(if $(DNNL),1,0)
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X github.com/wanrun/wanrun/internal/version.Version=$(VERSION)
+
+.PHONY: help build test test-race lint demo bench fuzz deps proto verify clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## bin/wanrun and bin/wanworker
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wanrun ./cmd/launcher
+	CGO_ENABLED=$(WORKER_CGO) $(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/wanworker ./cmd/worker
+
+test: build ## all tests; installs nothing (see deps)
+	$(GO) test -tags '$(TAGS)' -timeout 12m ./...
+	$(if $(DNNL),$(GO) test -timeout 12m ./internal/backend/... ./internal/model/...,@echo "oneDNN not found: its tests did not run; make deps installs it")
+
+test-race: ## the concurrent packages under the race detector
+	$(GO) test -race -timeout 10m ./internal/control/... ./internal/launch/... ./internal/backend/...
+
+lint: bin/staticcheck ## gofmt, vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet -tags '$(TAGS)' ./...
+	bin/staticcheck -tags '$(TAGS)' ./...
+
+bin/staticcheck: tools/go.mod
+	@mkdir -p bin
+	cd tools && $(GO) build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+
+demo: build ## videos from the built-in demo model into out/
+	@tools/demo.sh
+
+bench: ## DiT block, attention, VAE decode, load; see docs/log.md
+	$(GO) test -tags '$(TAGS)' -run '^$$' -bench . -benchtime 3x ./internal/backend/cpu ./internal/model/... ./internal/weights
+
+fuzz: ## every fuzz target for a few seconds
+	@tools/fuzz.sh
+
+deps: ## optional Debian packages: oneDNN and ffmpeg (root)
+	apt-get update
+	apt-get install -y --no-install-recommends gcc libc6-dev libdnnl-dev ffmpeg
+
+proto: ## regenerate proto/ (needs protobuf-compiler)
+	@mkdir -p bin
+	cd tools && $(GO) build -o ../bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	PATH=$(CURDIR)/bin:$$PATH protoc --go_out=. --go_opt=module=github.com/wanrun/wanrun \
+	  --go-grpc_out=. --go-grpc_opt=module=github.com/wanrun/wanrun proto/wanrun/v1/wanrun.proto
+
+verify: proto ## generated code is what the generators make
+	git diff --exit-code -- proto
+
+clean: ## remove what was built
+	rm -rf bin out

@@ -1,0 +1,199 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/wanrun/wanrun/internal/ends"
+	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
+)
+
+// Handler is what the launcher does with its workers' messages. Calls for one
+// rank come in order; calls for different ranks come at the same time.
+type Handler interface {
+	// Attached gives the job to the worker of rank, or refuses it.
+	Attached(hello *wanrunv1.Hello) (*wanrunv1.Job, error)
+	Progress(rank int, p *wanrunv1.Progress)
+	Report(rank int, r *wanrunv1.Report)
+	// Detached tells that the stream of rank ended; err is nil after a report.
+	Detached(rank int, err error)
+	// Refused tells of a peer that was turned away.
+	Refused(err error)
+}
+
+// Server is the launcher's side.
+type Server struct {
+	wanrunv1.UnimplementedControlServer
+	handler  Handler
+	size     int
+	build    string
+	token    string
+	folder   string
+	grpc     *grpc.Server
+	serveErr chan error
+
+	mu       sync.Mutex
+	attached map[int]wanrunv1.Control_AttachServer
+}
+
+// Serve opens a socket in a fresh folder below dir that only this user can enter,
+// for size workers of the same build.
+func Serve(dir string, size int, build string, handler Handler) (*Server, error) {
+	folder, err := os.MkdirTemp(dir, "wanrun-") // mode 0700
+	if err != nil {
+		return nil, ends.Errorf(ends.CannotStart, "control socket: %w", err)
+	}
+	var secret [32]byte
+	if _, err := rand.Read(secret[:]); err != nil {
+		return nil, ends.As(ends.CannotStart, errors.Join(err, os.RemoveAll(folder)))
+	}
+	s := &Server{handler: handler, size: size, build: build, token: hex.EncodeToString(secret[:]), folder: folder,
+		serveErr: make(chan error, 1), attached: map[int]wanrunv1.Control_AttachServer{}}
+	listener, err := net.Listen("unix", s.Socket())
+	if err == nil {
+		err = os.Chmod(s.Socket(), 0o600)
+	}
+	if err != nil {
+		return nil, ends.As(ends.CannotStart, errors.Join(fmt.Errorf("control socket: %w", err), os.RemoveAll(folder)))
+	}
+	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(4), grpc.ConnectionTimeout(helloTimeout))
+	wanrunv1.RegisterControlServer(s.grpc, s)
+	go func() { s.serveErr <- s.grpc.Serve(&ownPeers{Listener: listener, refused: handler.Refused}) }()
+	return s, nil
+}
+
+// Socket is the path that workers attach to.
+func (s *Server) Socket() string { return filepath.Join(s.folder, "control.sock") }
+
+// Token is the secret that a worker shows in its hello.
+func (s *Server) Token() string { return s.token }
+
+// Close ends all streams and removes the socket and its folder.
+func (s *Server) Close() error {
+	s.grpc.Stop()
+	err := <-s.serveErr
+	if errors.Is(err, grpc.ErrServerStopped) {
+		err = nil
+	}
+	return errors.Join(err, os.RemoveAll(s.folder))
+}
+
+// Abort tells every attached worker to end; those that attach later are told by
+// the handler's Attached.
+func (s *Server) Abort(code ends.Code, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := &wanrunv1.ToWorker{Kind: &wanrunv1.ToWorker_Abort{Abort: &wanrunv1.Abort{Reason: reason, ExitCode: int32(code)}}}
+	for _, stream := range s.attached {
+		// A worker whose stream is broken is already ending.
+		_ = stream.Send(m)
+	}
+}
+
+// Attach serves one worker.
+func (s *Server) Attach(stream wanrunv1.Control_AttachServer) error {
+	hello, err := s.hello(stream)
+	if err != nil {
+		s.handler.Refused(err)
+		return status.Error(codes.PermissionDenied, err.Error())
+	}
+	rank := int(hello.GetRank())
+	job, err := s.handler.Attached(hello)
+	if err != nil {
+		s.leave(rank)
+		s.handler.Refused(err)
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	defer s.leave(rank)
+	s.mu.Lock() // Abort sends on the same stream
+	err = stream.Send(&wanrunv1.ToWorker{Kind: &wanrunv1.ToWorker_Job{Job: job}})
+	s.mu.Unlock()
+	if err == nil {
+		err = s.receive(stream, rank)
+	}
+	s.handler.Detached(rank, err)
+	return nil
+}
+
+// hello reads and checks the first message and enters the rank.
+func (s *Server) hello(stream wanrunv1.Control_AttachServer) (*wanrunv1.Hello, error) {
+	type first struct {
+		m   *wanrunv1.FromWorker
+		err error
+	}
+	got := make(chan first, 1)
+	go func() { // ends with the stream, at the latest when Attach returns
+		m, err := stream.Recv()
+		got <- first{m, err}
+	}()
+	var f first
+	select {
+	case f = <-got:
+	case <-time.After(helloTimeout):
+		return nil, fmt.Errorf("a peer said nothing for %v", helloTimeout)
+	}
+	if f.err != nil {
+		return nil, fmt.Errorf("read hello: %w", f.err)
+	}
+	hello := f.m.GetHello()
+	switch {
+	case hello == nil:
+		return nil, errors.New("a peer did not begin with hello")
+	case subtle.ConstantTimeCompare([]byte(hello.GetToken()), []byte(s.token)) != 1:
+		return nil, errors.New("a peer showed a wrong token")
+	case hello.GetBuild() != s.build:
+		return nil, fmt.Errorf("worker build %q, launcher build %q: install both from one build", hello.GetBuild(), s.build)
+	case hello.GetRank() < 0 || int(hello.GetRank()) >= s.size:
+		return nil, fmt.Errorf("rank %d of %d", hello.GetRank(), s.size)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.attached[int(hello.GetRank())]; taken {
+		return nil, fmt.Errorf("rank %d attached twice", hello.GetRank())
+	}
+	s.attached[int(hello.GetRank())] = stream
+	return hello, nil
+}
+
+func (s *Server) leave(rank int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.attached, rank)
+}
+
+// receive hands on the worker's messages until its report.
+func (s *Server) receive(stream wanrunv1.Control_AttachServer, rank int) error {
+	for {
+		m, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled || errors.Is(err, context.Canceled):
+			return fmt.Errorf("rank %d closed its stream without a report", rank)
+		case err != nil:
+			return fmt.Errorf("rank %d: %w", rank, err)
+		}
+		switch kind := m.GetKind().(type) {
+		case *wanrunv1.FromWorker_Progress:
+			s.handler.Progress(rank, kind.Progress)
+		case *wanrunv1.FromWorker_Report:
+			s.handler.Report(rank, kind.Report)
+			return nil
+		default:
+			return fmt.Errorf("rank %d sent an unexpected message", rank)
+		}
+	}
+}
