@@ -1,0 +1,22 @@
+package cpu_test
+
+import (
+	"testing"
+
+	"github.com/wanrun/wanrun/internal/backend/backendtest"
+	"github.com/wanrun/wanrun/internal/backend/cpu"
+	"github.com/wanrun/wanrun/pkg/tensor"
+)
+
+func TestConformance(t *testing.T) { conformance(t, cpu.New) }
+
+func TestReferenceConformance(t *testing.T) { conformance(t, cpu.NewReference) }
+
+func conformance(t *testing.T, construct func(threads int) *cpu.Backend) {
+	withThreads := func(threads int) tensor.Backend {
+		b := construct(threads)
+		t.Cleanup(b.Close)
+		return b
+	}
+	backendtest.Run(t, func() tensor.Backend { return withThreads(2) }, backendtest.Options{WithThreads: withThreads})
+}

@@ -1,0 +1,196 @@
+#include "textflag.h"
+
+// exp(x) = 2^n exp(r) with n = round(x / ln 2) and |r| <= ln(2)/2, where the
+// Taylor series of degree 7 is good to 6e-9 and that of degree 8 to 3e-10.
+
+DATA f32<>+0(SB)/4, $0x3fb8aa3b  // 1/ln 2
+DATA f32<>+4(SB)/4, $0x3f317218  // ln 2, rounded
+DATA f32<>+8(SB)/4, $0xb102e308  // ln 2, the rest
+DATA f32<>+12(SB)/4, $0x39500d01 // 1/7!
+DATA f32<>+16(SB)/4, $0x3ab60b61 // 1/6!
+DATA f32<>+20(SB)/4, $0x3c088889 // 1/5!
+DATA f32<>+24(SB)/4, $0x3d2aaaab // 1/4!
+DATA f32<>+28(SB)/4, $0x3e2aaaab // 1/3!
+DATA f32<>+32(SB)/4, $0x3f000000 // 1/2!
+DATA f32<>+36(SB)/4, $0x3f800000 // 1
+DATA f32<>+40(SB)/4, $0xc2aeac50 // -87.33655, below which exp is subnormal
+DATA f32<>+44(SB)/4, $0x0000007f // exponent bias
+DATA f32<>+48(SB)/4, $0xff800000 // -infinity
+GLOBL f32<>(SB), RODATA|NOPTR, $52
+
+// func scaleMaxAVX2(row *float32, n int, scale float32, bias *float32) float32
+//
+// Sets row = row*scale [+ bias] and returns its maximum; a multiple of 8 floats.
+TEXT ·scaleMaxAVX2(SB), NOSPLIT, $0-36
+	MOVQ row+0(FP), DI
+	MOVQ n+8(FP), CX
+	VBROADCASTSS scale+16(FP), Y1
+	MOVQ bias+24(FP), SI
+	VBROADCASTSS f32<>+48(SB), Y2
+	TESTQ SI, SI
+	JZ   plain
+
+biased:
+	VMULPS (DI), Y1, Y0
+	VADDPS (SI), Y0, Y0
+	VMOVUPS Y0, (DI)
+	VMAXPS Y0, Y2, Y2
+	ADDQ $32, DI
+	ADDQ $32, SI
+	SUBQ $8, CX
+	JNZ  biased
+	JMP  reduce
+
+plain:
+	VMULPS (DI), Y1, Y0
+	VMOVUPS Y0, (DI)
+	VMAXPS Y0, Y2, Y2
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JNZ  plain
+
+reduce:
+	VEXTRACTF128 $1, Y2, X0
+	VMAXPS X0, X2, X2
+	VPERMILPS $0x4e, X2, X0
+	VMAXPS X0, X2, X2
+	VPERMILPS $0xb1, X2, X0
+	VMAXPS X0, X2, X2
+	VMOVSS X2, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func expSumAVX2(row *float32, n int, top float32) float32
+//
+// Sets row = exp(row - top), where row <= top, and returns its sum; a multiple
+// of 8 floats. What would be subnormal becomes 0.
+TEXT ·expSumAVX2(SB), NOSPLIT, $0-28
+	MOVQ row+0(FP), DI
+	MOVQ n+8(FP), CX
+	VBROADCASTSS top+16(FP), Y1
+	VXORPS Y2, Y2, Y2 // sums
+	VBROADCASTSS f32<>+0(SB), Y4
+	VBROADCASTSS f32<>+4(SB), Y5
+	VBROADCASTSS f32<>+8(SB), Y6
+	VBROADCASTSS f32<>+12(SB), Y7
+	VBROADCASTSS f32<>+16(SB), Y8
+	VBROADCASTSS f32<>+20(SB), Y9
+	VBROADCASTSS f32<>+24(SB), Y10
+	VBROADCASTSS f32<>+28(SB), Y11
+	VBROADCASTSS f32<>+32(SB), Y12
+	VBROADCASTSS f32<>+36(SB), Y13
+	VBROADCASTSS f32<>+40(SB), Y14
+	VBROADCASTSS f32<>+44(SB), Y15
+
+exp:
+	VMOVUPS (DI), Y0
+	VSUBPS Y1, Y0, Y0
+	VMULPS Y4, Y0, Y3
+	VROUNDPS $8, Y3, Y3
+	VCMPPS $1, Y14, Y0, Y14 // too small; Y14 is loaded again below
+	VFNMADD231PS Y5, Y3, Y0
+	VFNMADD231PS Y6, Y3, Y0
+	VCVTPS2DQ Y3, Y3
+	VPADDD Y15, Y3, Y3
+	VPSLLD $23, Y3, Y3
+	VMOVAPS Y7, Y6
+	VFMADD213PS Y8, Y0, Y6
+	VFMADD213PS Y9, Y0, Y6
+	VFMADD213PS Y10, Y0, Y6
+	VFMADD213PS Y11, Y0, Y6
+	VFMADD213PS Y12, Y0, Y6
+	VFMADD213PS Y13, Y0, Y6
+	VFMADD213PS Y13, Y0, Y6
+	VMULPS Y3, Y6, Y6
+	VANDNPS Y6, Y14, Y6
+	VMOVUPS Y6, (DI)
+	VADDPS Y6, Y2, Y2
+	VBROADCASTSS f32<>+8(SB), Y6
+	VBROADCASTSS f32<>+40(SB), Y14
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JNZ  exp
+
+	VEXTRACTF128 $1, Y2, X0
+	VADDPS X0, X2, X2
+	VPERMILPS $0x4e, X2, X0
+	VADDPS X0, X2, X2
+	VPERMILPS $0xb1, X2, X0
+	VADDPS X0, X2, X2
+	VMOVSS X2, ret+24(FP)
+	VZEROUPPER
+	RET
+
+DATA f64<>+0(SB)/8, $0x3ff71547652b82fe  // 1/ln 2
+DATA f64<>+8(SB)/8, $0x3fe62e42fefa39ef  // ln 2
+DATA f64<>+16(SB)/8, $0x3efa01a01a01a01a // 1/8!
+DATA f64<>+24(SB)/8, $0x3f2a01a01a01a01a // 1/7!
+DATA f64<>+32(SB)/8, $0x3f56c16c16c16c17 // 1/6!
+DATA f64<>+40(SB)/8, $0x3f81111111111111 // 1/5!
+DATA f64<>+48(SB)/8, $0x3fa5555555555555 // 1/4!
+DATA f64<>+56(SB)/8, $0x3fc5555555555555 // 1/3!
+DATA f64<>+64(SB)/8, $0x3fe0000000000000 // 1/2!
+DATA f64<>+72(SB)/8, $0x3ff0000000000000 // 1
+DATA f64<>+80(SB)/8, $0x4085e00000000000 // 700
+DATA f64<>+88(SB)/8, $0xc085e00000000000 // -700
+DATA f64<>+96(SB)/8, $0x00000000000003ff // exponent bias
+GLOBL f64<>(SB), RODATA|NOPTR, $104
+
+// func gateAVX2(x *float32, n int, c1, c3 float64)
+//
+// Sets x = x / (1 + exp(c1 x + c3 x³)), in float64; a multiple of 4 floats.
+TEXT ·gateAVX2(SB), NOSPLIT, $0-32
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	VBROADCASTSD c1+16(FP), Y1
+	VBROADCASTSD c3+24(FP), Y2
+	VBROADCASTSD f64<>+0(SB), Y4
+	VBROADCASTSD f64<>+8(SB), Y5
+	VBROADCASTSD f64<>+80(SB), Y6
+	VBROADCASTSD f64<>+88(SB), Y7
+	VBROADCASTSD f64<>+72(SB), Y8
+	VPBROADCASTQ f64<>+96(SB), Y9
+	VBROADCASTSD f64<>+16(SB), Y10
+	VBROADCASTSD f64<>+24(SB), Y11
+	VBROADCASTSD f64<>+32(SB), Y12
+	VBROADCASTSD f64<>+40(SB), Y13
+	VBROADCASTSD f64<>+48(SB), Y14
+
+gate:
+	VCVTPS2PD (DI), Y0
+	VMINPD Y0, Y6, Y15 // a NaN passes: it is the second operand
+	VMAXPD Y15, Y7, Y15 // and no infinity is left to meet c3 = 0
+	VMULPD Y15, Y15, Y3
+	VFMADD213PD Y1, Y2, Y3
+	VMULPD Y3, Y15, Y15
+	VMINPD Y15, Y6, Y15
+	VMAXPD Y15, Y7, Y15
+	VMULPD Y4, Y15, Y3
+	VROUNDPD $8, Y3, Y3
+	VFNMADD231PD Y5, Y3, Y15
+	VCVTPD2DQY Y3, X3
+	VPMOVSXDQ X3, Y3
+	VPADDQ Y9, Y3, Y3
+	VPSLLQ $52, Y3, Y3
+	VMOVAPD Y10, Y6
+	VFMADD213PD Y11, Y15, Y6
+	VFMADD213PD Y12, Y15, Y6
+	VFMADD213PD Y13, Y15, Y6
+	VFMADD213PD Y14, Y15, Y6
+	VBROADCASTSD f64<>+56(SB), Y7
+	VFMADD213PD Y7, Y15, Y6
+	VBROADCASTSD f64<>+64(SB), Y7
+	VFMADD213PD Y7, Y15, Y6
+	VFMADD213PD Y8, Y15, Y6
+	VFMADD213PD Y8, Y15, Y6
+	VFMADD213PD Y8, Y3, Y6 // 1 + 2^n exp(r)
+	VDIVPD Y6, Y0, Y0
+	VCVTPD2PSY Y0, X0
+	VMOVUPS X0, (DI)
+	VBROADCASTSD f64<>+80(SB), Y6
+	VBROADCASTSD f64<>+88(SB), Y7
+	ADDQ $16, DI
+	SUBQ $4, CX
+	JNZ  gate
+	VZEROUPPER
+	RET
