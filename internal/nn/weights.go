@@ -31,8 +31,8 @@ type Unit struct {
 	Params []Param
 }
 
-// Params are the parameters of an acquired unit by their local names. A missing
-// one is the none tensor, which the op that gets it refuses.
+// Params are the parameters of an acquired unit by their local names; Get refuses
+// a missing one.
 type Params map[string]tensor.Tensor
 
 // Weights hands out a model's parameters unit by unit. A resident map of tensors
