@@ -41,8 +41,8 @@ var rules = []struct {
 	{"internal/control", []string{"proto", "internal/ends"}, nil},
 	// The launcher is pure Go without tensors, models or cgo.
 	{"internal/launch", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings"}, nil},
-	{"internal/settings", []string{"internal/task", "internal/ends"}, nil},
-	{"cmd/launcher", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/launch", "examples"}, nil},
+	{"internal/settings", []string{"internal/task", "internal/ends", "internal/noise", "internal/sampler"}, nil},
+	{"cmd/launcher", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/launch", "internal/tokenizer", "internal/version", "examples"}, nil},
 }
 
 // cgoTrees are the only packages that may import "C".
