@@ -1,0 +1,307 @@
+package generate
+
+// Shapes: T, H, W latent frames, height, width; C channels. Host arrays are
+// channels-first, as torch draws noise and as dumps are compared; tensors are
+// channels-last.
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/media/picture"
+	"github.com/wanrun/wanrun/internal/model/clip"
+	"github.com/wanrun/wanrun/internal/model/umt5"
+	"github.com/wanrun/wanrun/internal/model/vae"
+	"github.com/wanrun/wanrun/internal/model/wan"
+	"github.com/wanrun/wanrun/internal/noise"
+	"github.com/wanrun/wanrun/internal/sampler"
+	"github.com/wanrun/wanrun/internal/weights"
+	"github.com/wanrun/wanrun/pkg/tensor"
+)
+
+// execution is one pass over the phases, real or planned.
+type execution struct {
+	*Run
+	ctx     context.Context
+	backend tensor.Backend
+	space   *tensor.Space
+	sink    Sink
+	host    Host
+	result  Result
+
+	// What passes between phases, on the host.
+	context, negative []float32 // T5's output for the real tokens [L, TextDim]
+	clipFea           []float32 // [ImageTokens, ClipDim]
+	y                 []float32 // mask and image latent [4+16, T, H, W]
+	latent            []float32 // [16, T, H, W]
+}
+
+// Execute runs all phases and hands the frames to sink in order. The result so
+// far is returned with an error too.
+//
+// Errors: tensor.ErrNoMemory and tensor.ErrArena, the sink's, and the cause of
+// ctx; each names its phase.
+func (r *Run) Execute(ctx context.Context, b tensor.Backend, space *tensor.Space, sink Sink, host Host) (*Result, error) {
+	e := &execution{Run: r, ctx: ctx, backend: b, space: space, sink: sink, host: host,
+		result: Result{Width: r.Width(), Height: r.Height(), Frames: r.Frames()}}
+	phases := []struct {
+		name string
+		run  func(ops tensor.Ops) error
+		skip bool
+	}{
+		{PhaseTextEncode, e.textEncode, false},
+		{PhaseImageEncode, e.imageEncode, !r.hasPicture()},
+		{PhaseVAEEncode, e.vaeEncode, !r.hasPicture()},
+		{PhaseDenoise, e.denoise, false},
+		{PhaseVAEDecode, e.vaeDecode, false},
+	}
+	for _, p := range phases {
+		if p.skip {
+			continue
+		}
+		if err := e.phase(p.name, p.run); err != nil {
+			return &e.result, fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return &e.result, nil
+}
+
+// phase runs one phase on empty arenas and notes what it took.
+func (e *execution) phase(name string, run func(tensor.Ops) error) error {
+	start := e.host.Now()
+	var marks [tensor.NumPurposes]int64
+	for p, a := range e.space {
+		marks[p] = a.Mark()
+	}
+	e.space.ResetPeaks()
+	ops := tensor.NewOps(e.ctx, e.backend, e.space)
+	err := run(ops)
+	if err == nil {
+		err = ops.Err()
+	}
+	if syncErr := e.backend.Sync(); err == nil {
+		err = syncErr
+	}
+	e.result.Phases = append(e.result.Phases, PhaseResult{Name: name, Seconds: e.host.Now().Sub(start).Seconds(),
+		Peak: e.space.Peaks(), RSSPeak: e.host.RSSPeak()})
+	for p, a := range e.space {
+		a.Release(marks[p])
+	}
+	return err
+}
+
+func (e *execution) progress(phase string, done, total int) {
+	e.host.Progress(Progress{Phase: phase, Done: done, Total: total})
+}
+
+// textEncode runs both prompts through T5, a block's weights at a time.
+func (e *execution) textEncode(ops tensor.Ops) error {
+	store := weights.NewStream(e.t5Units(), e.src.t5, e.textDType())
+	store.OnAcquire = func(done, total int) { e.progress(PhaseTextEncode, done, total) }
+	model := umt5.New(e.spec.T5, store, e.textDType())
+	contexts := model.Encode(ops, e.ids, e.negativeIDs)
+	e.context, e.negative = ops.Floats(contexts[0]), ops.Floats(contexts[1])
+	e.job.Dump.floats("context", e.context, len(e.ids), e.spec.T5.Dim)
+	e.job.Dump.floats("context_null", e.negative, len(e.negativeIDs), e.spec.T5.Dim)
+	return ops.Err()
+}
+
+// textDType is the compute type of T5, whose FFN leaves the range of F16.
+func (r *Run) textDType() tensor.DType {
+	if r.job.DType == tensor.F16 {
+		return tensor.BF16
+	}
+	return r.job.DType
+}
+
+// imageEncode runs the pictures, at their own size, through CLIP.
+func (e *execution) imageEncode(ops tensor.Ops) error {
+	c := e.spec.CLIP
+	pictures := []picture.Planes{e.job.First}
+	if e.job.Kind == "flf2v" {
+		last, err := e.lastPicture()
+		if err != nil {
+			return ends.As(ends.BadInput, err)
+		}
+		pictures = append(pictures, last)
+	}
+	store := weights.NewStream(e.clipUnits(), e.src.clip, e.job.DType)
+	store.OnAcquire = func(done, total int) { e.progress(PhaseImageEncode, done, total) }
+	model := clip.New(c, store, e.job.DType)
+	for _, p := range pictures {
+		features := model.Encode(ops, picture.ClipInput(p, c.ImageSize, c.Mean, c.Std))
+		e.clipFea = append(e.clipFea, ops.Floats(features)...)
+	}
+	e.job.Dump.floats("clip_fea", e.clipFea, len(pictures), c.NumTokens(), c.Dim)
+	return ops.Err()
+}
+
+// vaeEncode makes y: the mask, and the latent of a video whose first frame (and
+// last) is the picture and whose other frames are mid-grey.
+func (e *execution) vaeEncode(ops tensor.Ops) error {
+	h, w, frames := e.Height(), e.Width(), e.job.FrameNum
+	first := picture.BicubicHWC(e.job.First, h, w)
+	last := -1
+	var lastHWC []float32
+	if e.job.Kind == "flf2v" {
+		p, err := e.lastPicture()
+		if err != nil {
+			return ends.As(ends.BadInput, err)
+		}
+		lastHWC, last = picture.FitLast(p, h, w), frames-1
+	}
+	resident := weights.Load(ops, vae.EncoderUnits(e.spec.VAE), e.src.vae, tensor.F32)
+	grey := make([]float32, h*w*3)
+	zTHWC := vae.NewEncoder(e.spec.VAE, resident, tensor.F32).Encode(ops, frames, h, w, func(i int) (hwc []float32, same bool) {
+		e.progress(PhaseVAEEncode, i, frames)
+		switch i {
+		case 0:
+			return first, false
+		case last:
+			return lastHWC, false
+		}
+		return grey, i > 1
+	})
+	e.progress(PhaseVAEEncode, frames, frames)
+	z := e.toHost(ops, zTHWC)
+	e.y = append(maskI2V(frames, e.latH, e.latW, last >= 0), z...)
+	e.job.Dump.floats("y", e.y, 4+e.spec.VAE.ZDim, e.latT, e.latH, e.latW)
+	e.job.Dump.floats("y_latent", z, e.spec.VAE.ZDim, e.latT, e.latH, e.latW)
+	return ops.Err()
+}
+
+// toHost returns x [T, H, W, C] as a host array [C, T, H, W].
+func (e *execution) toHost(ops tensor.Ops, x tensor.Tensor) (host []float32) {
+	ops.Scope(func() { host = ops.Floats(ops.Permute(x, 3, 0, 1, 2)) })
+	return host
+}
+
+// toDevice returns a host array [C, T, H, W] as a tensor [T, H, W, C].
+func (e *execution) toDevice(ops tensor.Ops, x []float32) tensor.Tensor {
+	c := len(x) / (e.latT * e.latH * e.latW)
+	dst := ops.Empty(tensor.F32, e.latT, e.latH, e.latW, c)
+	ops.Scope(func() {
+		ops.CopyTo(dst, ops.Permute(ops.FromFloats(x, c, e.latT, e.latH, e.latW), 1, 2, 3, 0))
+	})
+	return dst
+}
+
+// denoise runs the sampler from noise to the clean latent. Conditional and
+// unconditional predictions are two branches of one forward.
+func (e *execution) denoise(ops tensor.Ops) error {
+	e.latent = make([]float32, e.spec.DiT.OutDim*e.latT*e.latH*e.latW)
+	noise.Fill(e.latent, e.job.Seed, e.job.NoiseKind)
+	solver, err := sampler.New(e.job.Solver, e.job.Steps, e.job.Shift)
+	if err != nil {
+		return ends.As(ends.BadInput, err)
+	}
+	shape := []int{e.spec.DiT.OutDim, e.latT, e.latH, e.latW}
+	e.job.Dump.floats("noise", e.latent, shape...)
+	e.job.Dump.ints("timesteps", solver.Timesteps())
+
+	e.progress(PhaseDenoise, 0, e.job.Steps)
+	model := wan.New(e.spec.DiT, weights.NewStream(wan.PrepareUnits(e.spec.DiT), e.src.dit, e.job.DType), e.job.DType)
+	conds := e.prepareContext(ops, model)
+	model.Weights = weights.Load(ops, wan.ForwardUnits(e.spec.DiT), e.src.dit, e.job.DType)
+
+	kept := ops.Using(tensor.Latents)
+	var yTHWC tensor.Tensor
+	if e.y != nil {
+		yTHWC = e.toDevice(kept, e.y)
+	}
+	pred := [2][]float32{make([]float32, len(e.latent)), make([]float32, len(e.latent))}
+	for i, t := range solver.Timesteps() {
+		e.job.Dump.step("latent_before_step", e.latent, shape...)
+		ops.Scope(func() {
+			out := model.Forward(ops, e.toDevice(ops, e.latent), yTHWC, t, conds...)
+			for b := range pred {
+				ops.Scope(func() { ops.ReadFloats(pred[b], ops.Permute(out[b], 3, 0, 1, 2)) })
+			}
+		})
+		if err := ops.Err(); err != nil {
+			return fmt.Errorf("step %d of %d: %w", i+1, e.job.Steps, err)
+		}
+		e.job.Dump.step("pred_cond", pred[0], shape...)
+		e.job.Dump.step("pred_uncond", pred[1], shape...)
+		sampler.ClassifierFreeGuidance(pred[0], pred[0], pred[1], float32(e.job.GuideScale))
+		if err := solver.Step(i, e.latent, pred[0]); err != nil {
+			return err
+		}
+		if err := finite(e.latent); err != nil {
+			return fmt.Errorf("step %d of %d: %w", i+1, e.job.Steps, err)
+		}
+		e.progress(PhaseDenoise, i+1, e.job.Steps)
+	}
+	e.job.Dump.floats("final_latent", e.latent, shape...)
+	return nil
+}
+
+// prepareContext makes the keys and values of cross-attention, which stay for all
+// steps, and frees the features they are made of.
+func (e *execution) prepareContext(ops tensor.Ops, model *wan.Model) (conds []*wan.Cond) {
+	ops.Scope(func() {
+		var clipFea tensor.Tensor
+		if e.clipFea != nil {
+			clipFea = ops.FromFloats(e.clipFea, e.spec.DiT.ImageTokens(), e.spec.DiT.ClipDim)
+		}
+		d := e.spec.T5.Dim
+		conds = model.Prepare(ops, clipFea,
+			ops.FromFloats(e.context, len(e.ids), d), ops.FromFloats(e.negative, len(e.negativeIDs), d))
+	})
+	return conds
+}
+
+// finite returns an error that names the first NaN or infinity: no later step
+// would mend it.
+func finite(x []float32) error {
+	for i, v := range x {
+		if v-v != 0 {
+			return ends.Errorf(ends.BadInput, "the latent has %v at element %d: the weights or the compute type cannot be right", v, i)
+		}
+	}
+	return nil
+}
+
+// vaeDecode hands the frames on as they are finished.
+func (e *execution) vaeDecode(ops tensor.Ops) error {
+	resident := weights.Load(ops, vae.DecoderUnits(e.spec.VAE), e.src.vae, tensor.F32)
+	zTHWC := e.toDevice(ops.Using(tensor.Latents), e.latent)
+	var video []float32 // [F, H, W, 3], only for a dump
+	done := 0
+	e.progress(PhaseVAEDecode, 0, e.latT)
+	err := vae.NewDecoder(e.spec.VAE, resident, tensor.F32).Decode(ops, zTHWC, func(framesTHWC tensor.Tensor) error {
+		if e.job.Dump != nil {
+			video = append(video, ops.Floats(framesTHWC)...)
+		}
+		rgb := ops.Bytes(ops.Quantize(framesTHWC, e.job.RoundPixels))
+		if err := ops.Err(); err != nil {
+			return err
+		}
+		e.job.Dump.frames(rgb, e.Height(), e.Width())
+		frame := 3 * e.Height() * e.Width()
+		for i := 0; i < len(rgb); i += frame {
+			if err := e.sink.WriteFrame(rgb[i : i+frame]); err != nil {
+				return err
+			}
+		}
+		done++
+		e.progress(PhaseVAEDecode, done, e.latT)
+		return nil
+	})
+	if err == nil && e.job.Dump != nil {
+		e.job.Dump.floats("video", channelsFirst(video, e.job.FrameNum, e.Height()*e.Width()), 3, e.job.FrameNum, e.Height(), e.Width())
+	}
+	return err
+}
+
+// channelsFirst turns [F, pixels, 3] into [3, F, pixels].
+func channelsFirst(x []float32, frames, pixels int) []float32 {
+	out := make([]float32, len(x))
+	for i := range frames * pixels {
+		for c := range 3 {
+			out[c*frames*pixels+i] = x[3*i+c]
+		}
+	}
+	return out
+}

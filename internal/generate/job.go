@@ -1,0 +1,114 @@
+// Package generate turns a prompt and pictures into a video: the one place where
+// tokenizer, models, sampler and media meet. A run is a sequence of phases; each
+// holds only its own weights, and what passes from one phase to the next is small
+// and lies on the host, so that a phase can be planned, repeated and resumed by
+// itself.
+//
+// The same code runs on the meta backend to plan and on a real one to compute.
+package generate
+
+import (
+	"time"
+
+	"github.com/wanrun/wanrun/internal/media/picture"
+	"github.com/wanrun/wanrun/internal/noise"
+	"github.com/wanrun/wanrun/pkg/tensor"
+)
+
+// The phases of a run, in order.
+const (
+	PhaseTokenize    = "tokenize"
+	PhaseTextEncode  = "text_encode"
+	PhaseImageEncode = "image_encode"
+	PhaseVAEEncode   = "vae_encode"
+	PhaseDenoise     = "denoise"
+	PhaseVAEDecode   = "vae_decode"
+	PhaseWrite       = "write"
+)
+
+// Job is one video, every value resolved.
+type Job struct {
+	Kind           string // "t2v", "i2v" or "flf2v"; t2i is t2v with RoundPixels
+	Prompt         string
+	NegativePrompt string
+	First, Last    *picture.RGB // pictures of i2v and flf2v
+	// Width and Height are the size of t2v; i2v and flf2v take MaxArea and the
+	// first picture's aspect.
+	Width, Height int
+	MaxArea       int
+	FrameNum      int // 4n+1
+	Steps         int
+	Solver        string
+	Shift         float64
+	GuideScale    float64
+	Seed          int64
+	NoiseKind     noise.Kind
+	DType         tensor.DType // compute type of T5, CLIP and DiT; the VAE is F32
+	// Compat reproduces the official crop of a last picture of another size.
+	Compat bool
+	// RoundPixels rounds to bytes as the official picture writer does, where the
+	// video writer truncates.
+	RoundPixels bool
+	Dump        *Dump // nil unless what the run computes is to be kept
+}
+
+// Progress says how far a phase is.
+type Progress struct {
+	Phase       string
+	Done, Total int
+}
+
+// Host is what a run needs from the process around it. No field is nil.
+type Host struct {
+	Now      func() time.Time
+	RSSPeak  func() int64
+	Progress func(Progress)
+}
+
+// Sink takes the finished frames, in order: RGB bytes, row by row. It does not
+// keep the slice.
+type Sink interface {
+	WriteFrame(rgb []byte) error
+}
+
+// Bytes are bytes by purpose.
+type Bytes [tensor.NumPurposes]int64
+
+// Total returns the sum over all purposes.
+func (b Bytes) Total() (n int64) {
+	for _, v := range b {
+		n += v
+	}
+	return n
+}
+
+// max raises each purpose to at least o's.
+func (b *Bytes) max(o Bytes) {
+	for p := range b {
+		b[p] = max(b[p], o[p])
+	}
+}
+
+// PhaseResult is what a phase took.
+type PhaseResult struct {
+	Name    string
+	Seconds float64
+	Peak    Bytes // of the arenas
+	RSSPeak int64 // of the process so far
+}
+
+// Result is what a run took.
+type Result struct {
+	Phases        []PhaseResult
+	Width, Height int
+	Frames        int
+}
+
+// Peak returns the peak of each purpose over all phases: what has to be
+// reserved for the run.
+func (r *Result) Peak() (b Bytes) {
+	for _, p := range r.Phases {
+		b.max(p.Peak)
+	}
+	return b
+}
