@@ -347,7 +347,7 @@ type Job struct {
 	GuideScale float64 `protobuf:"fixed64,14,opt,name=guide_scale,json=guideScale,proto3" json:"guide_scale,omitempty"`
 	Seed       int64   `protobuf:"varint,15,opt,name=seed,proto3" json:"seed,omitempty"`
 	NoiseRng   string  `protobuf:"bytes,16,opt,name=noise_rng,json=noiseRng,proto3" json:"noise_rng,omitempty"`
-	Fps        float64 `protobuf:"fixed64,17,opt,name=fps,proto3" json:"fps,omitempty"`
+	Fps        int32   `protobuf:"varint,17,opt,name=fps,proto3" json:"fps,omitempty"`
 	Dtype      string  `protobuf:"bytes,18,opt,name=dtype,proto3" json:"dtype,omitempty"`
 	Device     string  `protobuf:"bytes,19,opt,name=device,proto3" json:"device,omitempty"`
 	ExifOrient bool    `protobuf:"varint,20,opt,name=exif_orient,json=exifOrient,proto3" json:"exif_orient,omitempty"`
@@ -508,7 +508,7 @@ func (x *Job) GetNoiseRng() string {
 	return ""
 }
 
-func (x *Job) GetFps() float64 {
+func (x *Job) GetFps() int32 {
 	if x != nil {
 		return x.Fps
 	}
@@ -978,7 +978,7 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"guideScale\x12\x12\n" +
 	"\x04seed\x18\x0f \x01(\x03R\x04seed\x12\x1b\n" +
 	"\tnoise_rng\x18\x10 \x01(\tR\bnoiseRng\x12\x10\n" +
-	"\x03fps\x18\x11 \x01(\x01R\x03fps\x12\x14\n" +
+	"\x03fps\x18\x11 \x01(\x05R\x03fps\x12\x14\n" +
 	"\x05dtype\x18\x12 \x01(\tR\x05dtype\x12\x16\n" +
 	"\x06device\x18\x13 \x01(\tR\x06device\x12\x1f\n" +
 	"\vexif_orient\x18\x14 \x01(\bR\n" +

@@ -1,0 +1,60 @@
+// Command wanworker is one rank of a wanrun job. The launcher starts it; by hand
+// it only tells its version and devices.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/version"
+	"github.com/wanrun/wanrun/internal/worker"
+)
+
+func main() { os.Exit(int(run(os.Args[1:]))) }
+
+func run(args []string) ends.Code {
+	if len(args) == 1 && (args[0] == "version" || args[0] == "--version") {
+		fmt.Println("wanworker", version.Version)
+		return ends.Done
+	}
+	socket := os.Getenv("WANRUN_CONTROL")
+	if len(args) > 0 || socket == "" {
+		fmt.Fprintln(os.Stderr, "wanworker is one rank of a job and is started by wanrun; see wanrun --help")
+		return ends.Usage
+	}
+	rank, err := strconv.Atoi(os.Getenv("WANRUN_RANK"))
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "wanworker: WANRUN_RANK: %v\n", err)
+		return ends.Usage
+	}
+	level := zap.WarnLevel
+	if err := level.Set(os.Getenv("WANRUN_LOG_LEVEL")); err != nil {
+		level = zap.WarnLevel
+	}
+	encoder := zap.NewProductionEncoderConfig()
+	encoder.EncodeTime = zapcore.ISO8601TimeEncoder
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(os.Stderr), level)).With(zap.Int("rank", rank))
+
+	// Ctrl-C is the launcher's to handle: it tells its workers.
+	signal.Ignore(syscall.SIGINT)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	go func() {
+		<-terminated
+		cancel(ends.Errorf(ends.Terminated, "stopped by SIGTERM"))
+	}()
+	err = worker.Run(ctx, worker.Config{Socket: socket, Token: os.Getenv("WANRUN_TOKEN"), Rank: rank, Build: version.Version, Log: log})
+	if err != nil {
+		log.Info("ends", zap.Error(err))
+	}
+	return ends.CodeOf(err)
+}

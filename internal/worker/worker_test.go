@@ -1,0 +1,184 @@
+package worker
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/zap/zaptest"
+
+	"github.com/wanrun/wanrun/internal/control"
+	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/golden"
+	"github.com/wanrun/wanrun/internal/media"
+	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
+)
+
+// launcher is the least handler: it gives one job and keeps what comes back.
+type launcher struct {
+	job *wanrunv1.Job
+
+	mu         sync.Mutex
+	progress   map[string]*wanrunv1.Progress // the last of each phase
+	report     *wanrunv1.Report
+	onProgress func(*wanrunv1.Progress)
+	detached   chan error
+}
+
+func (l *launcher) Attached(*wanrunv1.Hello) (*wanrunv1.Job, error) { return l.job, nil }
+
+func (l *launcher) Progress(_ int, p *wanrunv1.Progress) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.progress[p.GetPhase()] = p
+	if l.onProgress != nil {
+		l.onProgress(p)
+	}
+}
+
+func (l *launcher) Report(_ int, r *wanrunv1.Report) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.report = r
+}
+
+func (l *launcher) Detached(_ int, err error) { l.detached <- err }
+func (l *launcher) Refused(error)             {}
+
+// demoJob is a short video of the demo model.
+func demoJob(dir string) *wanrunv1.Job {
+	return &wanrunv1.Job{Task: "i2v-14B", Prompt: "the red ball moves right", NegativePrompt: "blurry", Image: DemoImage,
+		MaxArea: 4096, FrameNum: 5, Steps: 2, Solver: "unipc", Shift: 3, GuideScale: 3, Seed: 1, NoiseRng: "torch-cuda", Fps: 8,
+		Dtype: "fp32", Device: "cpu", Output: filepath.Join(dir, "out.mp4"), Encoder: "builtin", SettingsJson: `{"seed":1}`, Threads: 1}
+}
+
+// run runs a worker of this process against a launcher of this process.
+func run(t *testing.T, job *wanrunv1.Job, onProgress func(*control.Server, *wanrunv1.Progress)) (*launcher, error) {
+	t.Helper()
+	l := &launcher{job: job, progress: map[string]*wanrunv1.Progress{}, detached: make(chan error, 1)}
+	server, err := control.Serve(t.TempDir(), 1, "test", l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if onProgress != nil {
+		l.onProgress = func(p *wanrunv1.Progress) { onProgress(server, p) }
+	}
+	err = Run(t.Context(), Config{Socket: server.Socket(), Token: server.Token(), Build: "test", Log: zaptest.NewLogger(t)})
+	if detachErr := <-l.detached; detachErr != nil {
+		t.Errorf("detached with %v", detachErr)
+	}
+	return l, err
+}
+
+func TestVideo(t *testing.T) {
+	dir := t.TempDir()
+	job := demoJob(dir)
+	job.Dump, job.ContactSheet = filepath.Join(dir, "dump.safetensors"), filepath.Join(dir, "sheet.png")
+	l, err := run(t, job, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := l.report
+	if r.GetExitCode() != 0 || r.GetExitClass() != "done" || r.GetOutput() != job.GetOutput() || r.GetOutputBytes() == 0 {
+		t.Errorf("report %v", r)
+	}
+	if r.GetUsedBytes() == 0 || r.GetUsedBytes() != r.GetPredictedBytes() || len(r.GetNotices()) != 0 {
+		t.Errorf("used %d, predicted %d bytes; notices %q", r.GetUsedBytes(), r.GetPredictedBytes(), r.GetNotices())
+	}
+	names := []string{}
+	for _, p := range r.GetPhases() {
+		names = append(names, p.GetName())
+		if !maps.Equal(p.GetPredictedBytes(), p.GetUsedBytes()) {
+			t.Errorf("%s: predicted %v, used %v", p.GetName(), p.GetPredictedBytes(), p.GetUsedBytes())
+		}
+	}
+	if got, want := strings.Join(names, " "), "tokenize text_encode image_encode vae_encode denoise vae_decode write"; got != want {
+		t.Errorf("phases %q, want %q", got, want)
+	}
+	if p := l.progress["denoise"]; p.GetDone() != 2 || p.GetTotal() != 2 {
+		t.Errorf("denoise ended at %v", p)
+	}
+	settings, err := media.ReadMetadata(job.GetOutput())
+	if err != nil || !json.Valid(settings) || !strings.Contains(string(settings), `"seed":1`) {
+		t.Errorf("settings in the file: %q (%v)", settings, err)
+	}
+	dump := golden.Load(t, job.GetDump())
+	if got := dump["video_uint8_FHWC"].Shape; len(got) != 4 || got[0] != 5 || got[1] != 64 {
+		t.Errorf("dumped frames %v", got)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 3 {
+		t.Errorf("files %v (%v), want three", files, err)
+	}
+}
+
+// TestBadJobs sees one class and one line for each bad input, and nothing left.
+func TestBadJobs(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(j *wanrunv1.Job)
+		code   ends.Code
+		words  string
+	}{
+		{"no picture", func(j *wanrunv1.Job) { j.Image = "missing.png" }, ends.BadInput, "missing.png"},
+		{"no checkpoint", func(j *wanrunv1.Job) { j.CkptDir = "missing" }, ends.BadInput, "missing"},
+		{"other task", func(j *wanrunv1.Job) { j.CkptDir = "../../testdata/ckpt_t2v" }, ends.BadInput, "t2v checkpoint"},
+		{"no folder", func(j *wanrunv1.Job) { j.Output = "missing/out.mp4" }, ends.OutputLost, "missing"},
+		{"frames", func(j *wanrunv1.Job) { j.FrameNum = 6 }, ends.BadInput, "5"},
+		{"dtype", func(j *wanrunv1.Job) { j.Dtype = "int4" }, ends.BadInput, "int4"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			job := demoJob(dir)
+			tc.change(job)
+			l, err := run(t, job, nil)
+			if got := ends.CodeOf(err); got != tc.code || ends.Code(l.report.GetExitCode()) != tc.code {
+				t.Errorf("ended as %v, reported %v, want %v: %v", got, l.report.GetExitClass(), tc.code, err)
+			}
+			if text := l.report.GetError(); !strings.Contains(text, tc.words) || strings.Contains(text, "\n") {
+				t.Errorf("error %q, want one line with %q", text, tc.words)
+			}
+			if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
+				t.Errorf("left behind %v (%v)", files, err)
+			}
+		})
+	}
+}
+
+// TestAbort stops a run in each phase, as Ctrl-C does.
+func TestAbort(t *testing.T) {
+	for _, phase := range []string{"text_encode", "vae_encode", "denoise", "vae_decode"} {
+		t.Run(phase, func(t *testing.T) {
+			dir := t.TempDir()
+			l, err := run(t, demoJob(dir), func(s *control.Server, p *wanrunv1.Progress) {
+				if p.GetPhase() == phase {
+					go s.Abort(ends.Interrupted, "stopped by Ctrl-C")
+				}
+			})
+			if ends.CodeOf(err) != ends.Interrupted || l.report.GetError() != "stopped by Ctrl-C" {
+				t.Errorf("ended with %v, reported %v", err, l.report)
+			}
+			if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
+				t.Errorf("left behind %v (%v)", files, err)
+			}
+		})
+	}
+}
+
+func TestParseStatus(t *testing.T) {
+	const status = "Name:\tx\nVmHWM:\t  123 kB\nVmRSS:\t45 kB\nBad:\n"
+	for key, want := range map[string]int64{"VmHWM:": 123 << 10, "VmRSS:": 45 << 10, "VmSwap:": 0, "Bad:": 0} {
+		if got := parseStatus([]byte(status), key); got != want {
+			t.Errorf("parseStatus(%q) = %d, want %d", key, got, want)
+		}
+	}
+}
