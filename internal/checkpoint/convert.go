@@ -98,7 +98,12 @@ func narrow(dst, src []byte, dt tensor.DType) {
 		return
 	}
 	for len(src) >= 4 && len(dst) >= 2 {
-		le.PutUint16(dst, toF16(le.Uint32(src)))
+		bits := le.Uint32(src)
+		if abs := bits & 0x7fffffff; abs-0x38800000 < 0x477ff000-0x38800000 { // normal and not too large, as nearly all are
+			le.PutUint16(dst, uint16(bits>>16&0x8000|(abs-0x38000000+0xfff+abs>>13&1)>>13))
+		} else {
+			le.PutUint16(dst, tensor.F32ToF16(math.Float32frombits(bits)))
+		}
 		dst, src = dst[2:], src[4:]
 	}
 }
@@ -109,14 +114,6 @@ func toBF16(bits uint32) uint64 {
 		return uint64(bits>>16 | 0x40)
 	}
 	return uint64((bits + 0x7fff + bits>>16&1) >> 16)
-}
-
-// toF16 is tensor.F32ToF16 on bits, with the usual case in front.
-func toF16(bits uint32) uint16 {
-	if abs := bits & 0x7fffffff; abs-0x38800000 < 0x477ff000-0x38800000 { // normal, and not too large
-		return uint16(bits>>16&0x8000 | (abs-0x38000000+0xfff+abs>>13&1)>>13)
-	}
-	return tensor.F32ToF16(math.Float32frombits(bits))
 }
 
 // fromF16 is tensor.F16ToF32 on bits: moved to where an F32 has them, a half is

@@ -71,8 +71,8 @@ func (c *Checkpoint) CheckTask(task string) error {
 	}
 	dit := c.Spec.DiT
 	if dit.ModelType != want {
-		return failf("%s: this is a %s checkpoint, you asked for %s; give a checkpoint of a %s model or --task %s",
-			c.dir.Name(), dit.ModelType, task, want, example(dit.ModelType))
+		return failf("%s: this is %s checkpoint, you asked for %s; give a checkpoint of a %s model or --task %s",
+			c.dir.Name(), article(dit.ModelType), task, want, dit.ModelType+"-14B")
 	}
 	for official, dim := range map[string]int{"1.3B": 1536, "14B": 5120} {
 		if official != size && dit.Dim == dim && (size == "1.3B" || size == "14B") {
@@ -82,7 +82,12 @@ func (c *Checkpoint) CheckTask(task string) error {
 	return nil
 }
 
-func example(modelType string) string { return modelType + "-14B" }
+func article(modelType string) string {
+	if modelType == "i2v" {
+		return "an i2v"
+	}
+	return "a " + modelType
+}
 
 // Notes says what a reader of the output should know about the types in which
 // tensors are stored; nil if all are usual.

@@ -100,6 +100,24 @@ func errorOf(objects ...*object) error {
 	return nil
 }
 
+// show is how messages name a value.
+func show(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case number:
+		return fmt.Sprintf("%.32s", string(v))
+	case string:
+		return fmt.Sprintf("%.64q", v)
+	case []any:
+		return fmt.Sprintf("an array of %d", len(v))
+	case *object:
+		return "an object"
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
 // take returns the value of key and whether there is one.
 func (o *object) take(key string) (any, bool) {
 	v, ok := o.values[key]
@@ -131,7 +149,7 @@ func (o *object) merge(more *object) {
 	for key, v := range more.values {
 		mine, ok := o.values[key]
 		if ok && !sameJSON(mine, v) {
-			o.errorf("%s is %v, %s says %v", key, mine, more.path, v)
+			o.errorf("%s is %s, %s says %s", key, show(mine), more.path, show(v))
 		}
 		o.values[key] = v
 	}
@@ -174,7 +192,7 @@ func (o *object) toInt(key string, v any, lo, hi int) int {
 	n, ok := v.(number)
 	i, err := strconv.Atoi(string(n))
 	if !ok || err != nil {
-		o.errorf("%s is %.64v, want an integer", key, v)
+		o.errorf("%s is %s, want an integer", key, show(v))
 		return lo
 	}
 	if i < lo || i > hi {
@@ -188,7 +206,7 @@ func (o *object) toFloat(key string, v any, lo, hi float64) float64 {
 	n, ok := v.(number)
 	f, err := strconv.ParseFloat(string(n), 64)
 	if !ok || err != nil || math.IsNaN(f) {
-		o.errorf("%s is %.64v, want a number", key, v)
+		o.errorf("%s is %s, want a number", key, show(v))
 		return lo
 	}
 	if f < lo || f > hi {
@@ -234,7 +252,7 @@ func (o *object) list(key string, n int) ([]any, bool) {
 	}
 	l, ok := v.([]any)
 	if !ok || n >= 0 && len(l) != n {
-		o.errorf("%s is %.64v, want an array of %d", key, v, n)
+		o.errorf("%s is %s, want an array of %d", key, show(v), n)
 		return nil, false
 	}
 	return l, true
@@ -276,7 +294,7 @@ func (o *object) bools(key string, def []bool) []bool {
 	for i, v := range l {
 		b, ok := v.(bool)
 		if !ok {
-			o.errorf("%s is %.64v, want true or false", key, v)
+			o.errorf("%s is %s, want true or false", key, show(v))
 		}
 		out[i] = b
 	}
@@ -290,7 +308,7 @@ func (o *object) text(key, def string) string {
 	}
 	s, ok := v.(string)
 	if !ok {
-		o.errorf("%s is %.64v, want a string", key, v)
+		o.errorf("%s is %s, want a string", key, show(v))
 	}
 	return s
 }
@@ -306,7 +324,7 @@ func (o *object) oneOf(key string, allowed ...string) string {
 // fixed refuses any value but the one that the models here are written for.
 func (o *object) fixed(key string, want any) {
 	if v, ok := o.take(key); ok && v != want {
-		o.errorf("%s is %.64v, only %v is supported", key, v, want)
+		o.errorf("%s is %s, only %v is supported", key, show(v), want)
 	}
 }
 

@@ -286,16 +286,34 @@ func TestReadTruncated(t *testing.T) {
 	}
 }
 
+// weightBytes are n values of the size of a model's weights.
+func weightBytes(d tensor.DType, n int) []byte {
+	r := rand.New(rand.NewPCG(1, 1))
+	le := binary.LittleEndian
+	out := make([]byte, 0, n*int(d.Size()))
+	for range n {
+		switch v := r.NormFloat64() * 0.02; d {
+		case tensor.F32:
+			out = le.AppendUint32(out, math.Float32bits(float32(v)))
+		case tensor.F64:
+			out = le.AppendUint64(out, math.Float64bits(v))
+		case tensor.BF16:
+			out = le.AppendUint16(out, tensor.F32ToBF16(float32(v)))
+		case tensor.F16:
+			out = le.AppendUint16(out, tensor.F32ToF16(float32(v)))
+		default:
+			out = append(out, byte(r.Uint32())&0xbf)
+		}
+	}
+	return out
+}
+
 func BenchmarkRead(b *testing.B) {
 	const n = 1 << 22
 	for _, s := range stored {
 		for _, d := range compute {
 			b.Run(fmt.Sprintf("%v to %v", s, d), func(b *testing.B) {
-				e := checkpoint.Entry{DType: s, Shape: tensor.Shape{n}, Data: make([]byte, n*s.Size())}
-				r := rand.New(rand.NewPCG(1, 1))
-				for i := range e.Data {
-					e.Data[i] = byte(r.Uint32()) & 0x3f
-				}
+				e := checkpoint.Entry{DType: s, Shape: tensor.Shape{n}, Data: weightBytes(s, n)}
 				dst := make([]byte, n*d.Size())
 				b.SetBytes(int64(len(dst)))
 				for b.Loop() {

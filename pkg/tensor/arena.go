@@ -69,12 +69,11 @@ func (a *Arena) Memory() Memory { return a.mem }
 
 // alloc returns the offset of n fresh bytes.
 func (a *Arena) alloc(n int64) (int64, error) {
-	n = RoundUp(n)
-	if n > a.capacity-a.top {
+	if n < 0 || n > math.MaxInt64-align || RoundUp(n) > a.capacity-a.top {
 		return 0, fmt.Errorf("%d bytes asked, %d of %d in use: %w", n, a.top, a.capacity, ErrArena)
 	}
 	offset := a.top
-	a.top += n
+	a.top += RoundUp(n)
 	a.peak = max(a.peak, a.top)
 	return offset, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // ErrNoMemory marks a reservation that the device or host refused.
@@ -94,7 +95,7 @@ func (o Ops) Empty(d DType, dims ...int) Tensor {
 	}
 	shape := append(Shape(nil), dims...)
 	n, ok := shape.NumElements()
-	if !ok || d.Size() == 0 || n == 0 {
+	if !ok || d.Size() == 0 || n == 0 || n > math.MaxInt64/d.Size() {
 		return o.failf("empty", "%v%v has no elements or too many", d, shape)
 	}
 	return o.place(Tensor{shape: shape, dtype: d}, n*d.Size())

@@ -46,8 +46,8 @@ func (o Ops) Affine(x, scale, shift Tensor, base float32, d DType) Tensor {
 	if !o.ok("affine", x) {
 		return Tensor{}
 	}
-	if !compute(x) || !rowVector(scale, x) || !rowVector(shift, x) {
-		return o.failf("affine", "%v by %v and %v", x, scale, shift)
+	if !compute(x) || !d.IsCompute() || !rowVector(scale, x) || !rowVector(shift, x) {
+		return o.failf("affine", "%v by %v and %v to %v", x, scale, shift, d)
 	}
 	dst := o.like(x, d)
 	if o.err == nil {
@@ -102,8 +102,8 @@ func (o Ops) RMSNorm(x, weight Tensor, eps float32, d DType) Tensor {
 	if !o.ok("rms norm", x, weight) {
 		return Tensor{}
 	}
-	if !compute(x) || !rowVector(weight, x) {
-		return o.failf("rms norm", "%v by %v", x, weight)
+	if !compute(x) || !d.IsCompute() || !rowVector(weight, x) {
+		return o.failf("rms norm", "%v by %v to %v", x, weight, d)
 	}
 	dst := o.like(x, d)
 	if o.err == nil {
@@ -134,8 +134,8 @@ func (o Ops) LayerNorm(x, weight, bias Tensor, eps float32, d DType) Tensor {
 	if !o.ok("layer norm", x) {
 		return Tensor{}
 	}
-	if !compute(x) || !rowVector(weight, x) || !rowVector(bias, x) {
-		return o.failf("layer norm", "%v by %v and %v", x, weight, bias)
+	if !compute(x) || !d.IsCompute() || !rowVector(weight, x) || !rowVector(bias, x) {
+		return o.failf("layer norm", "%v by %v and %v to %v", x, weight, bias, d)
 	}
 	dst := o.like(x, d)
 	if o.err == nil {
@@ -166,9 +166,9 @@ func (o Ops) MatMul(x, w, bias Tensor, act Activation, d DType) Tensor {
 		return Tensor{}
 	}
 	k, n := x.Dim(-1), w.Dim(0)
-	if !compute(x) || !w.dtype.IsCompute() || w.Rank() != 2 || w.Dim(1) != k ||
+	if !compute(x) || !w.dtype.IsCompute() || !d.IsCompute() || w.Rank() != 2 || w.Dim(1) != k ||
 		(!bias.IsNone() && (bias.dtype != F32 || bias.NumElements() != int64(n))) {
-		return o.failf("matmul", "%v by %v and bias %v", x, w, bias)
+		return o.failf("matmul", "%v by %v and bias %v to %v", x, w, bias, d)
 	}
 	shape := append(Shape(nil), x.shape...)
 	shape[len(shape)-1] = n
@@ -219,8 +219,9 @@ func (o Ops) Conv3D(x, history, w, bias Tensor, spec ConvSpec) Tensor {
 		(history.IsNone() || (history.dtype == x.dtype && history.Rank() == 4 && history.packed == 0 &&
 			history.shape[1:].Equal(x.shape[1:])))
 	pads := [3]int{spec.PadT, spec.PadTop + spec.PadBottom, spec.PadLeft + spec.PadRight}
+	valid = valid && min(spec.PadT, spec.PadTop, spec.PadBottom, spec.PadLeft, spec.PadRight) >= 0
 	for i := range out {
-		valid = valid && spec.Stride[i] >= 1 && pads[i] >= 0
+		valid = valid && spec.Stride[i] >= 1
 		if valid {
 			out[i] = (x.Dim(i)+pads[i]-w.Dim(i+1))/spec.Stride[i] + 1
 			valid = x.Dim(i)+pads[i] >= w.Dim(i+1)

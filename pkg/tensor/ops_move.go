@@ -1,5 +1,7 @@
 package tensor
 
+import "slices"
+
 // like allocates a tensor of x's shape and type d.
 func (o Ops) like(x Tensor, d DType) Tensor { return o.Empty(d, x.shape...) }
 
@@ -9,19 +11,12 @@ func (o Ops) Reshape(x Tensor, dims ...int) Tensor {
 		return Tensor{}
 	}
 	shape := append(Shape(nil), dims...)
-	known, unknown := int64(1), -1
-	for i, d := range shape {
-		switch {
-		case d == -1 && unknown < 0:
-			unknown = i
-		case d <= 0:
-			return o.failf("reshape", "%v to %v", x, Shape(dims))
-		default:
-			known *= int64(d)
-		}
-	}
+	unknown := slices.Index(shape, -1)
 	if unknown >= 0 {
-		shape[unknown] = int(x.NumElements() / known)
+		shape[unknown] = 1
+		if known, ok := shape.NumElements(); ok && known > 0 {
+			shape[unknown] = int(x.NumElements() / known)
+		}
 	}
 	if n, ok := shape.NumElements(); !ok || n != x.NumElements() || x.packed > 0 {
 		return o.failf("reshape", "%v to %v", x, Shape(dims))
@@ -74,11 +69,16 @@ func (o Ops) CopyTo(dst, src Tensor) {
 	o.do("copy", o.backend.Copy(dst, src))
 }
 
-// Fill sets every element of x.
+// Fill sets every element of x, of a type that ops compute on or U8.
 func (o Ops) Fill(x Tensor, v float32) {
-	if o.ok("fill", x) {
-		o.do("fill", o.backend.Fill(x, v))
+	if !o.ok("fill", x) {
+		return
 	}
+	if !compute(x) && (x.dtype != U8 || x.packed > 0) {
+		o.failf("fill", "%v", x)
+		return
+	}
+	o.do("fill", o.backend.Fill(x, v))
 }
 
 // Narrow returns count entries of dim from start on. Along dim 0 it is a view,

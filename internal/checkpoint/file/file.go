@@ -6,8 +6,8 @@
 // process without a word. Everything that reads mapped bytes therefore runs
 // under Guard, which makes the fault an error that names the file. Only plain
 // Go code may read them: a fault inside C cannot be caught. Sizes are checked
-// when a file is opened; a file that is cut within its last page, or overwritten in place, is not
-// noticed.
+// when a file is opened; a file that is cut within its last page, or overwritten
+// in place, is not noticed.
 package file
 
 import (

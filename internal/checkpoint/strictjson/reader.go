@@ -92,7 +92,7 @@ func (r *Reader) list(open, end byte, what string, item func() error) error {
 	}
 	for first := true; ; first = false {
 		switch c := r.Kind(); {
-		case c == end && first, c == end:
+		case c == end:
 			r.pos++
 			r.depth--
 			return nil

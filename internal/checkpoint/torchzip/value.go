@@ -127,9 +127,9 @@ func newTuple(values []any) tuple {
 	return t
 }
 
-// depth returns how deep a value nests. It is exact for tuples of plain values;
-// a dict that grows after it was put into another value is not followed, which is harmless as
-// no code walks down a value.
+// depth returns how deep a value nests. It does not follow a dict that grows
+// after it was put into another value, which is harmless: no code walks down a
+// value.
 func depth(v any) int {
 	switch v := v.(type) {
 	case tuple:
