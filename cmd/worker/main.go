@@ -54,7 +54,7 @@ func run(args []string) ends.Code {
 	}()
 	err = worker.Run(ctx, worker.Config{Socket: socket, Token: os.Getenv("WANRUN_TOKEN"), Rank: rank, Build: version.Version, Log: log})
 	if err != nil {
-		log.Info("ends", zap.Error(err))
+		log.Debug("ends", zap.Error(err))
 	}
 	return ends.CodeOf(err)
 }

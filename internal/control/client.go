@@ -45,7 +45,11 @@ func Attach(ctx context.Context, socket string, hello *wanrunv1.Hello) (*Session
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	streamCtx, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	s.hangUp = hangUp
+	defer context.AfterFunc(ctx, hangUp)() // until there is a job; then ctx ends the work, not the stream
 	fail := func(err error) (*Session, *wanrunv1.Job, error) {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		s.cancel(err)
 		hangUp()
 		return nil, nil, errors.Join(ends.As(ends.CannotStart, err), conn.Close())

@@ -22,6 +22,10 @@ import (
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
 
+// ErrNoReport is what Handler.Detached gets if a worker closed its stream, or died,
+// before it reported.
+var ErrNoReport = errors.New("closed its stream without a report")
+
 // Handler is what the launcher does with its workers' messages. Calls for one
 // rank come in order; calls for different ranks come at the same time.
 type Handler interface {
@@ -43,16 +47,36 @@ type Server struct {
 	build    string
 	token    string
 	folder   string
+	patience time.Duration // for hello
 	grpc     *grpc.Server
 	serveErr chan error
 
+	aborts sync.WaitGroup
+
 	mu       sync.Mutex
-	attached map[int]wanrunv1.Control_AttachServer
+	attached map[int]*peer
+}
+
+// peer is an attached worker. A worker that does not read can hold a send up for
+// as long as its stream lives, so that nothing else waits for sendMu.
+type peer struct {
+	stream wanrunv1.Control_AttachServer
+	sendMu sync.Mutex
+}
+
+func (p *peer) send(m *wanrunv1.ToWorker) error {
+	p.sendMu.Lock()
+	defer p.sendMu.Unlock()
+	return p.stream.Send(m)
 }
 
 // Serve opens a socket in a fresh folder below dir that only this user can enter,
 // for size workers of the same build.
 func Serve(dir string, size int, build string, handler Handler) (*Server, error) {
+	return serve(dir, size, build, handler, helloTimeout)
+}
+
+func serve(dir string, size int, build string, handler Handler, patience time.Duration) (*Server, error) {
 	folder, err := os.MkdirTemp(dir, "wanrun-") // mode 0700
 	if err != nil {
 		return nil, ends.Errorf(ends.CannotStart, "control socket: %w", err)
@@ -61,8 +85,8 @@ func Serve(dir string, size int, build string, handler Handler) (*Server, error)
 	if _, err := rand.Read(secret[:]); err != nil {
 		return nil, ends.As(ends.CannotStart, errors.Join(err, os.RemoveAll(folder)))
 	}
-	s := &Server{handler: handler, size: size, build: build, token: hex.EncodeToString(secret[:]), folder: folder,
-		serveErr: make(chan error, 1), attached: map[int]wanrunv1.Control_AttachServer{}}
+	s := &Server{handler: handler, size: size, build: build, token: hex.EncodeToString(secret[:]), folder: folder, patience: patience,
+		serveErr: make(chan error, 1), attached: map[int]*peer{}}
 	listener, err := net.Listen("unix", s.Socket())
 	if err == nil {
 		err = os.Chmod(s.Socket(), 0o600)
@@ -71,7 +95,7 @@ func Serve(dir string, size int, build string, handler Handler) (*Server, error)
 		return nil, ends.As(ends.CannotStart, errors.Join(fmt.Errorf("control socket: %w", err), os.RemoveAll(folder)))
 	}
 	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
-		grpc.MaxConcurrentStreams(4), grpc.ConnectionTimeout(helloTimeout))
+		grpc.MaxConcurrentStreams(4), grpc.ConnectionTimeout(patience), grpc.WaitForHandlers(true))
 	wanrunv1.RegisterControlServer(s.grpc, s)
 	go func() { s.serveErr <- s.grpc.Serve(&ownPeers{Listener: listener, refused: handler.Refused}) }()
 	return s, nil
@@ -83,31 +107,39 @@ func (s *Server) Socket() string { return filepath.Join(s.folder, "control.sock"
 // Token is the secret that a worker shows in its hello.
 func (s *Server) Token() string { return s.token }
 
-// Close ends all streams and removes the socket and its folder.
+// Seal removes the socket and its folder, once nobody else is to attach; streams
+// that are open stay so. What is gone already needs no one to remove it.
+func (s *Server) Seal() error { return os.RemoveAll(s.folder) }
+
+// Close ends all streams and removes the socket and its folder. No call of the
+// handler is running or follows when it returns.
 func (s *Server) Close() error {
 	s.grpc.Stop()
 	err := <-s.serveErr
 	if errors.Is(err, grpc.ErrServerStopped) {
 		err = nil
 	}
+	s.aborts.Wait()
 	return errors.Join(err, os.RemoveAll(s.folder))
 }
 
-// Abort tells every attached worker to end; those that attach later are told by
-// the handler's Attached.
+// Abort tells every attached worker to end, without waiting for those that do not
+// read. Workers that attach later are told by the handler's Attached.
 func (s *Server) Abort(code ends.Code, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := &wanrunv1.ToWorker{Kind: &wanrunv1.ToWorker_Abort{Abort: &wanrunv1.Abort{Reason: reason, ExitCode: int32(code)}}}
-	for _, stream := range s.attached {
-		// A worker whose stream is broken is already ending.
-		_ = stream.Send(m)
+	for _, p := range s.attached {
+		s.aborts.Go(func() {
+			// A worker whose stream is broken is already ending.
+			_ = p.send(m)
+		})
 	}
 }
 
 // Attach serves one worker.
 func (s *Server) Attach(stream wanrunv1.Control_AttachServer) error {
-	hello, err := s.hello(stream)
+	hello, p, err := s.hello(stream)
 	if err != nil {
 		s.handler.Refused(err)
 		return status.Error(codes.PermissionDenied, err.Error())
@@ -120,9 +152,7 @@ func (s *Server) Attach(stream wanrunv1.Control_AttachServer) error {
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	defer s.leave(rank)
-	s.mu.Lock() // Abort sends on the same stream
-	err = stream.Send(&wanrunv1.ToWorker{Kind: &wanrunv1.ToWorker_Job{Job: job}})
-	s.mu.Unlock()
+	err = p.send(&wanrunv1.ToWorker{Kind: &wanrunv1.ToWorker_Job{Job: job}})
 	if err == nil {
 		err = s.receive(stream, rank)
 	}
@@ -131,7 +161,7 @@ func (s *Server) Attach(stream wanrunv1.Control_AttachServer) error {
 }
 
 // hello reads and checks the first message and enters the rank.
-func (s *Server) hello(stream wanrunv1.Control_AttachServer) (*wanrunv1.Hello, error) {
+func (s *Server) hello(stream wanrunv1.Control_AttachServer) (*wanrunv1.Hello, *peer, error) {
 	type first struct {
 		m   *wanrunv1.FromWorker
 		err error
@@ -144,30 +174,31 @@ func (s *Server) hello(stream wanrunv1.Control_AttachServer) (*wanrunv1.Hello, e
 	var f first
 	select {
 	case f = <-got:
-	case <-time.After(helloTimeout):
-		return nil, fmt.Errorf("a peer said nothing for %v", helloTimeout)
+	case <-time.After(s.patience):
+		return nil, nil, fmt.Errorf("a peer said nothing for %v", s.patience)
 	}
 	if f.err != nil {
-		return nil, fmt.Errorf("read hello: %w", f.err)
+		return nil, nil, fmt.Errorf("read hello: %w", f.err)
 	}
 	hello := f.m.GetHello()
 	switch {
 	case hello == nil:
-		return nil, errors.New("a peer did not begin with hello")
+		return nil, nil, errors.New("a peer did not begin with hello")
 	case subtle.ConstantTimeCompare([]byte(hello.GetToken()), []byte(s.token)) != 1:
-		return nil, errors.New("a peer showed a wrong token")
+		return nil, nil, errors.New("a peer showed a wrong token")
 	case hello.GetBuild() != s.build:
-		return nil, fmt.Errorf("worker build %q, launcher build %q: install both from one build", hello.GetBuild(), s.build)
+		return nil, nil, fmt.Errorf("worker build %.80q, launcher build %q: install both from one build", hello.GetBuild(), s.build)
 	case hello.GetRank() < 0 || int(hello.GetRank()) >= s.size:
-		return nil, fmt.Errorf("rank %d of %d", hello.GetRank(), s.size)
+		return nil, nil, fmt.Errorf("rank %d of %d", hello.GetRank(), s.size)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, taken := s.attached[int(hello.GetRank())]; taken {
-		return nil, fmt.Errorf("rank %d attached twice", hello.GetRank())
+		return nil, nil, fmt.Errorf("rank %d attached twice", hello.GetRank())
 	}
-	s.attached[int(hello.GetRank())] = stream
-	return hello, nil
+	p := &peer{stream: stream}
+	s.attached[int(hello.GetRank())] = p
+	return hello, p, nil
 }
 
 func (s *Server) leave(rank int) {
@@ -182,7 +213,7 @@ func (s *Server) receive(stream wanrunv1.Control_AttachServer, rank int) error {
 		m, err := stream.Recv()
 		switch {
 		case errors.Is(err, io.EOF) || status.Code(err) == codes.Canceled || errors.Is(err, context.Canceled):
-			return fmt.Errorf("rank %d closed its stream without a report", rank)
+			return fmt.Errorf("rank %d %w", rank, ErrNoReport)
 		case err != nil:
 			return fmt.Errorf("rank %d: %w", rank, err)
 		}

@@ -92,7 +92,7 @@ func execute(t *testing.T, dir string, job Job) *Result {
 			t.Error(err)
 		}
 	}()
-	run, err := Prepare(job, ckpt)
+	run, err := Prepare(t.Context(), job, ckpt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestCancel(t *testing.T) {
 	}()
 	job := e2eCase{Kind: "i2v", Prompt: "x", MaxArea: 4096, FrameNum: 5, Steps: 2, Shift: 3, GuideScale: 3, Solver: "unipc"}.job(t)
 	job.First = readPicture(t, "../../examples", "in.jpg")
-	run, err := Prepare(job, ckpt)
+	run, err := Prepare(t.Context(), job, ckpt)
 	if err != nil {
 		t.Fatal(err)
 	}

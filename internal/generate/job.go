@@ -49,6 +49,8 @@ type Job struct {
 	// RoundPixels rounds to bytes as the official picture writer does, where the
 	// video writer truncates.
 	RoundPixels bool
+	// ScanWeights looks at every weight for NaN and infinity first.
+	ScanWeights bool
 	Dump        *Dump // nil unless what the run computes is to be kept
 }
 

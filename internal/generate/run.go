@@ -41,10 +41,10 @@ type sources struct {
 // Prepare reads and checks everything that a run takes in: the tokenizer, the
 // names and shapes of all weights, the size and the pictures. Errors are of class
 // ends.BadInput. The checkpoint must stay open for the run.
-func Prepare(job Job, ckpt *checkpoint.Checkpoint) (*Run, error) {
+func Prepare(ctx context.Context, job Job, ckpt *checkpoint.Checkpoint) (*Run, error) {
 	r := &Run{job: job, spec: ckpt.Spec}
 	for _, step := range []func() error{
-		func() error { return r.openSources(ckpt) },
+		func() error { return r.openSources(ctx, ckpt) },
 		func() error {
 			files, err := ckpt.Tokenizer()
 			if err != nil {
@@ -66,7 +66,7 @@ func (r *Run) Width() int  { return r.latW * vae.SpaceStride }
 func (r *Run) Height() int { return r.latH * vae.SpaceStride }
 func (r *Run) Frames() int { return r.job.FrameNum }
 
-func (r *Run) openSources(ckpt *checkpoint.Checkpoint) error {
+func (r *Run) openSources(ctx context.Context, ckpt *checkpoint.Checkpoint) error {
 	for _, m := range []struct {
 		name   string
 		open   func() (checkpoint.Source, error)
@@ -90,6 +90,12 @@ func (r *Run) openSources(ckpt *checkpoint.Checkpoint) error {
 		if err := weights.Check(m.name, m.units, src, m.ignore); err != nil {
 			return err
 		}
+		if r.job.ScanWeights {
+			if err := weights.Scan(ctx, src); err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
+			}
+		}
+		r.Notices = append(r.Notices, checkpoint.Notes(m.name, src)...)
 		*m.to = src
 	}
 	return nil

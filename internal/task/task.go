@@ -6,10 +6,14 @@
 package task
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 )
+
+// ErrOtherModel marks a checkpoint that does another task than was asked for.
+var ErrOtherModel = errors.New("wrong checkpoint")
 
 // Name is a task by its official name.
 type Name string
@@ -107,8 +111,8 @@ func (n Name) CheckInputs(hasImage, hasFirst, hasLast bool, modelType string) er
 		if !slices.Contains([]string{KindI2V, KindT2V, KindFLF2V}, modelType) {
 			return fmt.Errorf("a checkpoint of model type %q cannot be run; those of i2v, t2v and flf2v can", modelType)
 		}
-		return fmt.Errorf("this is a %s checkpoint, you asked for %s; %s",
-			modelType, n.Kind(), remedy[modelType])
+		return fmt.Errorf("%w: this is a %s checkpoint, you asked for %s; %s",
+			ErrOtherModel, modelType, n.Kind(), remedy[modelType])
 	}
 	hasFrames := hasFirst || hasLast
 	switch n.Kind() {

@@ -42,7 +42,7 @@ func (w *worker) typedJob() (generate.Job, error) {
 		Kind: name.ModelType(), Prompt: m.GetPrompt(), NegativePrompt: m.GetNegativePrompt(),
 		Width: int(m.GetWidth()), Height: int(m.GetHeight()), MaxArea: int(m.GetMaxArea()),
 		FrameNum: int(m.GetFrameNum()), Steps: int(m.GetSteps()), Solver: m.GetSolver(), Shift: m.GetShift(),
-		GuideScale: m.GetGuideScale(), Seed: m.GetSeed(), NoiseKind: kind, DType: dtype, Compat: m.GetCompat(),
+		GuideScale: m.GetGuideScale(), Seed: m.GetSeed(), NoiseKind: kind, DType: dtype, Compat: m.GetCompat(), ScanWeights: m.GetScanWeights(),
 		RoundPixels: name.Kind() == task.KindT2I,
 	}
 	if job.First, err = w.picture(m.GetImage()); err != nil {

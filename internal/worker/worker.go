@@ -94,7 +94,7 @@ func (w *worker) generate(ctx context.Context) (err error) {
 	if err := ckpt.CheckTask(w.job.GetTask()); err != nil {
 		return ends.As(ends.BadInput, err)
 	}
-	run, err := generate.Prepare(job, ckpt)
+	run, err := generate.Prepare(ctx, job, ckpt)
 	if err != nil {
 		return err
 	}

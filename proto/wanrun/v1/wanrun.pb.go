@@ -357,6 +357,8 @@ type Job struct {
 	Encoder    string  `protobuf:"bytes,24,opt,name=encoder,proto3" json:"encoder,omitempty"`
 	// ffmpeg is the program to encode with, or empty to look it up.
 	Ffmpeg string `protobuf:"bytes,28,opt,name=ffmpeg,proto3" json:"ffmpeg,omitempty"`
+	// scan_weights looks at every weight for NaN and infinity before the run.
+	ScanWeights bool `protobuf:"varint,29,opt,name=scan_weights,json=scanWeights,proto3" json:"scan_weights,omitempty"`
 	// contact_sheet is a PNG of all frames beside the video, or empty.
 	ContactSheet string `protobuf:"bytes,25,opt,name=contact_sheet,json=contactSheet,proto3" json:"contact_sheet,omitempty"`
 	// settings_json is stored in the output's metadata.
@@ -569,6 +571,13 @@ func (x *Job) GetFfmpeg() string {
 		return x.Ffmpeg
 	}
 	return ""
+}
+
+func (x *Job) GetScanWeights() bool {
+	if x != nil {
+		return x.ScanWeights
+	}
+	return false
 }
 
 func (x *Job) GetContactSheet() string {
@@ -957,7 +966,7 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x05token\x18\x04 \x01(\tR\x05token\"<\n" +
 	"\x05Abort\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1b\n" +
-	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\xe1\x05\n" +
+	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\x84\x06\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x19\n" +
 	"\bckpt_dir\x18\x02 \x01(\tR\ackptDir\x12\x16\n" +
@@ -987,7 +996,8 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x06output\x18\x16 \x01(\tR\x06output\x12\x12\n" +
 	"\x04dump\x18\x17 \x01(\tR\x04dump\x12\x18\n" +
 	"\aencoder\x18\x18 \x01(\tR\aencoder\x12\x16\n" +
-	"\x06ffmpeg\x18\x1c \x01(\tR\x06ffmpeg\x12#\n" +
+	"\x06ffmpeg\x18\x1c \x01(\tR\x06ffmpeg\x12!\n" +
+	"\fscan_weights\x18\x1d \x01(\bR\vscanWeights\x12#\n" +
 	"\rcontact_sheet\x18\x19 \x01(\tR\fcontactSheet\x12#\n" +
 	"\rsettings_json\x18\x1a \x01(\tR\fsettingsJson\x12\x18\n" +
 	"\athreads\x18\x1b \x01(\x05R\athreads\"\xb3\x01\n" +

@@ -1,0 +1,434 @@
+package launch
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/settings"
+	"github.com/wanrun/wanrun/internal/task"
+	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
+)
+
+func TestFindWorker(t *testing.T) {
+	dir, onPath := t.TempDir(), t.TempDir()
+	write := func(path string, mode os.FileMode) string {
+		t.Helper()
+		if err := os.WriteFile(path, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	self := filepath.Join(dir, "wanrun")
+	t.Setenv("PATH", onPath)
+	check := func(name, given, want string, code ends.Code) {
+		t.Helper()
+		got, err := FindWorker(given, self)
+		if ends.CodeOf(err) != code || (code == ends.Done && got != want) {
+			t.Errorf("%s: %q, %v (class %v), want %q, class %v", name, got, err, ends.CodeOf(err), want, code)
+		}
+	}
+	check("nowhere", "", "", ends.NotFound)
+	inPath := write(filepath.Join(onPath, WorkerName), 0o755)
+	check("in PATH", "", inPath, ends.Done)
+	beside := write(filepath.Join(dir, WorkerName), 0o755)
+	check("beside goes first", "", beside, ends.Done)
+	check("given", inPath, inPath, ends.Done)
+	check("given, not there", filepath.Join(dir, "none"), "", ends.NotFound)
+	check("given, a folder", dir, "", ends.NotExecutable)
+	check("given, no program", write(filepath.Join(dir, "text"), 0o644), "", ends.NotExecutable)
+	if err := os.Chmod(beside, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	check("beside, no program", "", "", ends.NotExecutable)
+}
+
+func TestStopper(t *testing.T) {
+	t0 := time.Unix(0, 0)
+	at := func(d time.Duration) time.Time { return t0.Add(d) }
+	type step struct {
+		when   time.Duration
+		signal bool
+		want   action
+	}
+	for _, tc := range []struct {
+		name  string
+		steps []step
+	}{
+		{"patient", []step{{0, true, ask}, {9 * time.Second, false, nothing}, {10 * time.Second, false, term}, {11 * time.Second, false, nothing},
+			{12 * time.Second, false, kill}, {21 * time.Second, false, nothing}, {22 * time.Second, false, leave}, {time.Hour, false, nothing}}},
+		{"second signal", []step{{0, true, ask}, {time.Second, true, kill}, {2 * time.Second, true, nothing}, {11 * time.Second, false, leave}}},
+		{"signal after term", []step{{0, true, ask}, {10 * time.Second, false, term}, {10 * time.Second, true, kill}}},
+		{"nothing happens", []step{{time.Hour, false, nothing}}},
+	} {
+		s := stopper{grace: 10 * time.Second}
+		for _, step := range tc.steps {
+			got := s.tick(at(step.when))
+			if step.signal {
+				got = s.stop(at(step.when))
+			}
+			if got != step.want {
+				t.Errorf("%s at %v: %v, want %v", tc.name, step.when, got, step.want)
+			}
+		}
+	}
+	s := stopper{grace: 10 * time.Second}
+	s.expect(t0, time.Second)
+	s.calm()
+	if got := s.tick(at(time.Minute)); got != nothing {
+		t.Errorf("calmed: %v", got)
+	}
+	s.expect(t0, time.Second)
+	if got := s.tick(at(time.Second)); got != term {
+		t.Errorf("expected in vain: %v", got)
+	}
+	s.calm() // too late
+	if got := s.tick(at(time.Second + termPatience)); got != kill {
+		t.Errorf("after term: %v", got)
+	}
+}
+
+func TestMemoryEvents(t *testing.T) {
+	v2 := func(path, events, limit string) fstest.MapFS {
+		return fstest.MapFS{"proc/self/cgroup": {Data: []byte("0::" + path + "\n")},
+			"sys/fs/cgroup/a/memory.events": {Data: []byte(events)}, "sys/fs/cgroup/a/memory.max": {Data: []byte(limit)}}
+	}
+	v1 := fstest.MapFS{"proc/self/cgroup": {Data: []byte("5:cpu,cpuacct:/x\n4:memory:/docker/1\n0::/\n")},
+		"sys/fs/cgroup/memory/docker/1/memory.oom_control":    {Data: []byte("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")},
+		"sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes": {Data: []byte("9223372036854771712\n")}}
+	inContainer := fstest.MapFS{"proc/self/cgroup": {Data: []byte("4:memory:/docker/1\n")},
+		"sys/fs/cgroup/memory/memory.oom_control":    {Data: []byte("oom_kill 3\n")},
+		"sys/fs/cgroup/memory/memory.limit_in_bytes": {Data: []byte("1048576\n")}}
+	for _, tc := range []struct {
+		name string
+		root fstest.MapFS
+		want memoryEvents
+	}{
+		{"v2", v2("/a", "oom 1\noom_kill 7\noom_group_kill 0\n", "4096\n"), memoryEvents{true, 7, 4096, "/a"}},
+		{"v2 without limit", v2("/a", "oom_kill 0\n", "max\n"), memoryEvents{true, 0, 0, "/a"}},
+		{"v2 above the mount", v2("/../a", "oom_kill 1\n", "max\n"), memoryEvents{true, 1, 0, "/../a"}},
+		{"v2 of an old kernel", v2("/a", "oom 1\n", "max\n"), memoryEvents{}},
+		{"v1", v1, memoryEvents{true, 2, 0, "/docker/1"}},
+		{"v1 in a container", inContainer, memoryEvents{true, 3, 1048576, "/"}},
+		{"nothing", fstest.MapFS{}, memoryEvents{}},
+		{"nonsense", fstest.MapFS{"proc/self/cgroup": {Data: []byte("::\n\x00\n0::\n1:memory\n")}}, memoryEvents{}},
+	} {
+		if got := readMemoryEvents(tc.root); got != tc.want {
+			t.Errorf("%s: %+v, want %+v", tc.name, got, tc.want)
+		}
+	}
+	for _, tc := range []struct {
+		before, after memoryEvents
+		byOOM         bool
+		words         string
+	}{
+		{memoryEvents{known: true}, memoryEvents{known: true}, false, "not by the kernel's out-of-memory killer"},
+		{memoryEvents{known: true}, memoryEvents{known: true, kills: 1}, true, "did it; give more memory"},
+		{memoryEvents{}, memoryEvents{known: true, kills: 1}, false, "not known here"},
+	} {
+		if byOOM, words := killer(tc.before, tc.after); byOOM != tc.byOOM || !strings.Contains(words, tc.words) {
+			t.Errorf("%+v to %+v: %v, %q", tc.before, tc.after, byOOM, words)
+		}
+	}
+}
+
+func progress(phase string, done, total int32, elapsed float64) *wanrunv1.Progress {
+	return &wanrunv1.Progress{Phase: phase, Done: done, Total: total, ElapsedSeconds: elapsed, DeviceBytes: 3 << 20, RssBytes: 200 << 20}
+}
+
+// conversation is what a short run sends, with some nonsense.
+func conversation() []*wanrunv1.Progress {
+	return []*wanrunv1.Progress{
+		progress("tokenize", 0, 1, 0), progress("tokenize", 1, 1, 0.1),
+		progress("denoise", 0, 12, 0.5), progress("denoise", 1, 12, 2.5), progress("denoise", 3, 12, 6.5), progress("denoise", 4, 12, 8.5), progress("denoise", 12, 12, 24.5),
+		progress("vae_decode", 1, 4, 25), // its other messages were left out
+		progress("vae\x1b[2J", 9, 3, 20), {Phase: strings.Repeat("x", 100), Done: -4, Total: -1, ElapsedSeconds: math.NaN(), RssBytes: -1},
+	}
+}
+
+func TestPlainRenderer(t *testing.T) {
+	var out bytes.Buffer
+	r := NewRenderer(&out, Look{Format: "plain"})
+	r.Log().Info("no --ckpt-dir")
+	for _, p := range conversation() {
+		r.Progress(0, p)
+	}
+	r.Line(0, "stderr", "a line")
+	r.Log().Warn("hot")
+	want := `wanrun: no --ckpt-dir
+tokenize      done in 0.10 s, device 3.00 MiB, RSS 200 MiB
+denoise       3/12, 2.00 s/step, ETA 18.0 s, device 3.00 MiB, RSS 200 MiB
+denoise       12/12, 2.00 s/step, done in 24.0 s, device 3.00 MiB, RSS 200 MiB
+vae_decode    4/4, 0.12 s/latent frame, done in 0.50 s, device 3.00 MiB, RSS 200 MiB
+vae\x1b[2J    3/3, done in 0.00 s, device 3.00 MiB, RSS 200 MiB
+[r0] a line
+wanrun: warn: hot
+`
+	if d := cmp.Diff(want, out.String()); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+func TestTerminalRenderer(t *testing.T) {
+	var out bytes.Buffer
+	width := 100
+	r := NewRenderer(&out, Look{Format: "terminal", Width: func() int { return width }})
+	for _, p := range conversation()[:5] {
+		r.Progress(0, p)
+	}
+	r.Log().Info("a notice")
+	width = 40
+	r.Progress(0, conversation()[5])
+	r.Clear()
+	want := strings.Join([]string{
+		"tokenize      device 3.00 MiB, RSS 200 MiB",
+		"tokenize      done in 0.10 s, device 3.00 MiB, RSS 200 MiB\ntokenize      device 3.00 MiB, RSS 200 MiB",
+		"",
+		"denoise       [                              ] 0/12, device 3.00 MiB, RSS 200 MiB",
+		"denoise       [==                            ] 1/12, 2.00 s/step, ETA 22.0 s, device 3.00 MiB, RSS ",
+		"denoise       [=======                       ] 3/12, 2.00 s/step, ETA 18.0 s, device 3.00 MiB, RSS ",
+		"wanrun: a notice\ndenoise       [=======                       ] 3/12, 2.00 s/step, ETA 18.0 s, device 3.00 MiB, RSS ",
+		"denoise       4/12, 2.00 s/step, ETA 16",
+		"",
+	}, clearLine)
+	if d := cmp.Diff(clearLine+want, out.String()); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	for _, line := range strings.Split(out.String(), clearLine) {
+		if last := line[strings.LastIndex(line, "\n")+1:]; utf8.RuneCountInString(last) >= 100 {
+			t.Errorf("a bar of %d columns wraps", utf8.RuneCountInString(last))
+		}
+	}
+}
+
+func TestJSONRenderer(t *testing.T) {
+	var out bytes.Buffer
+	r := NewRenderer(&out, Look{Format: "json"})
+	r.Log().Info("hello")
+	for _, p := range conversation() {
+		r.Progress(0, p)
+	}
+	r.Line(0, "stdout", "words")
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != len(conversation())+2 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	for _, line := range lines {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	var m struct {
+		Msg, Phase  string
+		Done, Total int
+		ETA         float64 `json:"eta_seconds"`
+	}
+	if err := json.Unmarshal([]byte(lines[5]), &m); err != nil || m.Msg != "progress" || m.Phase != "denoise" || m.Done != 3 || m.ETA != 18 {
+		t.Errorf("%s gives %+v, %v", lines[5], m, err)
+	}
+}
+
+func TestQuiet(t *testing.T) {
+	for _, format := range []string{"plain", "terminal", "json"} {
+		var out bytes.Buffer
+		r := NewRenderer(&out, Look{Format: format, Quiet: true, Width: func() int { return 80 }})
+		r.Log().Info("a notice")
+		for _, p := range conversation() {
+			r.Progress(0, p)
+		}
+		r.Clear()
+		if out.Len() > 0 {
+			t.Errorf("%s printed %q", format, out.String())
+		}
+		r.Log().Error("an error")
+		if !strings.Contains(out.String(), "an error") {
+			t.Errorf("%s hides errors", format)
+		}
+	}
+}
+
+// stuck is a reader's end that takes nothing until it is freed.
+type stuck struct {
+	free chan struct{}
+	mu   sync.Mutex
+	got  bytes.Buffer
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	<-s.free
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got.Write(p)
+}
+
+func TestSpoolDoesNotWait(t *testing.T) {
+	to := &stuck{free: make(chan struct{})}
+	s := NewSpool(to)
+	block := bytes.Repeat([]byte("x"), 1<<20)
+	for range 20 {
+		if n, err := s.Write(block); n != len(block) || err != nil {
+			t.Fatalf("write: %d, %v", n, err)
+		}
+	}
+	close(to.free)
+	s.Close(20 * time.Second)
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	text := to.got.String()
+	if kept := strings.Count(text, "x"); kept < maxSpool || kept > 2*maxSpool || !strings.Contains(text, "bytes were not shown") {
+		t.Errorf("%d bytes were kept, of at most %d; end %q", kept, 2*maxSpool, text[len(text)-60:])
+	}
+}
+
+func TestFormat(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.00 KiB", 1536: "1.50 KiB", 10 << 20: "10.0 MiB", 123 << 30: "123 GiB", math.MaxInt64: "8.00 EiB"} {
+		if got := formatBytes(n); got != want {
+			t.Errorf("formatBytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for s, want := range map[float64]string{0: "0.00 s", 2.345: "2.35 s", 23.45: "23.4 s", 59.9: "59.9 s", 61: "1m1s", 7322.4: "2h2m2s", -1: "?", math.Inf(1): "?"} {
+		if got := formatSeconds(s); got != want {
+			t.Errorf("formatSeconds(%v) = %q, want %q", s, got, want)
+		}
+	}
+}
+
+func someSettings() settings.Settings {
+	return settings.Settings{Task: task.I2V14B, CkptDir: "/models/Wan2.1-I2V/", Prompt: "p\x1b", Negative: "n", Image: "/home/me/in.jpg",
+		MaxArea: 4096, Frames: 13, FPS: 8, Steps: 12, Solver: "unipc", Shift: 3, Guide: 3, Seed: 42, Noise: "torch-cuda:h100", DType: "fp32",
+		Device: "cpu", Nproc: 1, Output: "o.mp4", Threads: 2, Encoder: "auto", FFmpeg: "ff", ContactSheet: "c.png", Dump: "d.safetensors",
+		Values: []settings.Value{{Name: "steps", Text: "12", From: "--steps"}}, Notices: []string{"a notice"}}
+}
+
+// TestJob sees that each field of the job is set from the settings.
+func TestJob(t *testing.T) {
+	s := someSettings()
+	s.Size, s.LastImage, s.ExifOrient, s.Compat, s.ScanWeights = task.Size{Width: 64, Height: 48}, "last.png", true, true, true
+	job, err := Job(s, "b1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := job.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		if !job.ProtoReflect().Has(fields.Get(i)) {
+			t.Errorf("%s is not set", fields.Get(i).Name())
+		}
+	}
+	var stored Stored
+	if err := json.Unmarshal([]byte(job.GetSettingsJson()), &stored); err != nil {
+		t.Fatal(err)
+	}
+	if stored.Checkpoint != "Wan2.1-I2V" || stored.Image != "in.jpg" || stored.Seed != 42 || stored.Build != "b1" || stored.Size != "64*48" || stored.Prompt != "p\x1b" {
+		t.Errorf("stored %+v", stored)
+	}
+	if strings.Contains(job.GetSettingsJson(), "/home/me") {
+		t.Error("the output tells the folders of the machine")
+	}
+	s.Prompt = strings.Repeat("红", settings.MaxPromptBytes/3)
+	job, err = Job(s, "b1")
+	if err != nil || len(job.GetSettingsJson()) > 2*maxStoredPrompt || job.GetPrompt() != s.Prompt || !utf8.ValidString(job.GetSettingsJson()) {
+		t.Errorf("a long prompt stores %d bytes (%v)", len(job.GetSettingsJson()), err)
+	}
+}
+
+func TestReportFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "r.json")
+	good := Result{Started: time.Unix(0, 0).UTC(), Seconds: 3, Ranks: []RankResult{{Pid: 7, Ended: "exit code 0", Report: &wanrunv1.Report{
+		Output: "o.mp4", OutputBytes: 31949, Width: 64, Height: 48, Frames: 13, Encoder: "builtin", Backend: "cpu", Seconds: 2.5, PredictedBytes: 10 << 20, UsedBytes: 10 << 20,
+		RssPeakBytes: 99 << 20, Notices: []string{"from the worker"},
+		Phases: []*wanrunv1.Phase{{Name: "denoise", Seconds: 2, PredictedBytes: map[string]int64{"weights": 1 << 20, "activations": 1 << 20},
+			UsedBytes: map[string]int64{"weights": 1 << 20, "activations": 1 << 20}, RssPeakBytes: 99 << 20}, {Name: "write", Seconds: 0.25}}}}}}
+	if err := CheckReport(path); err != nil {
+		t.Fatal(err)
+	}
+	f := NewFile(good, someSettings(), "b1")
+	if err := f.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back File
+	if err := json.Unmarshal(data, &back); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(f, back); d != "" {
+		t.Errorf("read back (-want +got)\n%s", d)
+	}
+	if back.Exit != (Exit{0, "done", "", ""}) || back.Output.FPS != 8 || back.Bytes != (Bytes{10 << 20, 10 << 20, 99 << 20}) ||
+		len(back.Notices) != 2 || back.Settings["steps"].From != "--steps" || back.Ranks[0].Phases[0].Used["weights"] != 1<<20 {
+		t.Errorf("report %s", data)
+	}
+	want := `o.mp4  64x48  13 frames  8 fps  builtin  31.2 KiB  seed 42
+c.png  contact sheet
+d.safetensors  dump
+
+    phase  seconds  device planned  device used  RSS peak
+  denoise     2.00        2.00 MiB     2.00 MiB  99.0 MiB
+    write     0.25             0 B          0 B       0 B
+      all     2.50        10.0 MiB     10.0 MiB  99.0 MiB
+backend cpu
+`
+	if d := cmp.Diff(want, f.Summary()); d != "" {
+		t.Errorf("summary (-want +got)\n%s", d)
+	}
+
+	died := Result{Code: ends.HostMemory, Error: "rank 0 was killed", Phase: "denoise", Ranks: []RankResult{{Pid: 7, Ended: "SIGKILL", Last: progress("denoise", 1, 2, 9)}}}
+	for _, r := range []Result{died, {Code: ends.Usage, Error: "wrong flag"}} {
+		f := NewFile(r, settings.Settings{}, "b1")
+		if err := f.Write(path); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(data), r.Error) || !strings.Contains(string(data), r.Code.String()) || !strings.Contains(string(data), `"output": null`) {
+			t.Errorf("%s (%v)", data, err)
+		}
+		if s := f.Summary(); s != "" {
+			t.Errorf("summary of a run that failed: %q", s)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left in the folder: %v (%v)", left, err)
+	}
+}
+
+func TestReportCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{filepath.Join(dir, "none", "r.json"), dir} {
+		if err := CheckReport(path); ends.CodeOf(err) != ends.OutputLost {
+			t.Errorf("check %s: %v", path, err)
+		}
+		if err := (File{}).Write(path); ends.CodeOf(err) != ends.OutputLost {
+			t.Errorf("write %s: %v", path, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+func FuzzReadLines(f *testing.F) {
+	f.Add([]byte("one\ntwo\r\n\xff\x1b[0m\n"))
+	f.Add(bytes.Repeat([]byte("红"), maxLine))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		readLines(bytes.NewReader(data), func(line string) {
+			if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f }) || !utf8.ValidString(line) || len(line) > 8*maxLine {
+				t.Errorf("line %.100q", line)
+			}
+		})
+	})
+}

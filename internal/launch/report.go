@@ -1,0 +1,185 @@
+package launch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/settings"
+	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
+)
+
+// reportSchema changes when a reader of reports has to.
+const reportSchema = 1
+
+// File is a report as --report writes it; docs/report.md describes it.
+type File struct {
+	Schema   int                       `json:"schema"`
+	Versions Versions                  `json:"versions"`
+	Started  time.Time                 `json:"started"`
+	Seconds  float64                   `json:"seconds"`
+	Exit     Exit                      `json:"exit"`
+	Output   *Output                   `json:"output"` // null if none was made
+	Seed     int64                     `json:"seed"`
+	Bytes    Bytes                     `json:"bytes"` // the largest of any rank
+	Ranks    []Rank                    `json:"ranks"`
+	Settings map[string]settings.Value `json:"settings"`
+	Notices  []string                  `json:"notices"`
+}
+
+// Versions say what made the report.
+type Versions struct {
+	Build string `json:"build"`
+	Go    string `json:"go"`
+	OS    string `json:"os"`
+	Arch  string `json:"arch"`
+}
+
+// Exit is how the run ended.
+type Exit struct {
+	Code  int    `json:"code"`
+	Class string `json:"class"`
+	Error string `json:"error"`
+	Phase string `json:"phase"`
+}
+
+// Output is the file that was made.
+type Output struct {
+	Path         string `json:"path"`
+	Bytes        int64  `json:"bytes"`
+	Width        int32  `json:"width"`
+	Height       int32  `json:"height"`
+	Frames       int32  `json:"frames"`
+	FPS          int    `json:"fps"`
+	Encoder      string `json:"encoder"`
+	ContactSheet string `json:"contact_sheet"`
+	Dump         string `json:"dump"`
+}
+
+// Bytes are peaks: of device memory as planned and as used, and of resident host memory.
+type Bytes struct {
+	Predicted int64 `json:"device_predicted"`
+	Used      int64 `json:"device_used"`
+	RSSPeak   int64 `json:"rss_peak"`
+}
+
+// Rank is one worker.
+type Rank struct {
+	Rank    int     `json:"rank"`
+	Pid     int     `json:"pid"`
+	Ended   string  `json:"ended"`
+	Backend string  `json:"backend"`
+	Seconds float64 `json:"seconds"`
+	Bytes   Bytes   `json:"bytes"`
+	Phases  []Phase `json:"phases"`
+}
+
+// Phase is one phase of a rank, with bytes by purpose.
+type Phase struct {
+	Name      string           `json:"name"`
+	Seconds   float64          `json:"seconds"`
+	Predicted map[string]int64 `json:"device_predicted"`
+	Used      map[string]int64 `json:"device_used"`
+	RSSPeak   int64            `json:"rss_peak"`
+}
+
+// NewFile puts a report together. r is the zero Result, but for its code and error, if
+// nothing was started.
+func NewFile(r Result, s settings.Settings, build string) File {
+	f := File{Schema: reportSchema,
+		Versions: Versions{Build: build, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH},
+		Started:  r.Started, Seconds: r.Seconds,
+		Exit: Exit{Code: int(r.Code), Class: r.Code.String(), Error: r.Error, Phase: r.Phase},
+		Seed: s.Seed, Ranks: []Rank{}, Settings: map[string]settings.Value{}, Notices: append([]string{}, s.Notices...)}
+	for _, v := range s.Values {
+		f.Settings[v.Name] = v
+	}
+	for _, rank := range r.Ranks {
+		f.Ranks = append(f.Ranks, newRank(rank))
+		f.Bytes = f.Bytes.max(f.Ranks[len(f.Ranks)-1].Bytes)
+		f.Notices = append(f.Notices, rank.Report.GetNotices()...)
+	}
+	if m := r.Report(); m.GetOutput() != "" {
+		f.Output = &Output{Path: m.GetOutput(), Bytes: m.GetOutputBytes(), Width: m.GetWidth(), Height: m.GetHeight(),
+			Frames: m.GetFrames(), FPS: s.FPS, Encoder: m.GetEncoder(), ContactSheet: s.ContactSheet, Dump: s.Dump}
+	}
+	return f
+}
+
+func (b Bytes) max(c Bytes) Bytes {
+	return Bytes{max(b.Predicted, c.Predicted), max(b.Used, c.Used), max(b.RSSPeak, c.RSSPeak)}
+}
+
+func newRank(r RankResult) Rank {
+	m := r.Report
+	rank := Rank{Rank: r.Rank, Pid: r.Pid, Ended: r.Ended, Backend: m.GetBackend(), Seconds: m.GetSeconds(),
+		Bytes: Bytes{m.GetPredictedBytes(), m.GetUsedBytes(), m.GetRssPeakBytes()}, Phases: []Phase{}}
+	if m == nil && r.Last != nil { // it died; this is the last that it said
+		rank.Seconds, rank.Bytes.RSSPeak = r.Last.GetElapsedSeconds(), r.Last.GetRssBytes()
+	}
+	for _, p := range m.GetPhases() {
+		rank.Phases = append(rank.Phases, newPhase(p))
+	}
+	return rank
+}
+
+func newPhase(p *wanrunv1.Phase) Phase {
+	phase := Phase{Name: p.GetName(), Seconds: p.GetSeconds(), Predicted: p.GetPredictedBytes(), Used: p.GetUsedBytes(), RSSPeak: p.GetRssPeakBytes()}
+	if phase.Predicted == nil {
+		phase.Predicted = map[string]int64{}
+	}
+	if phase.Used == nil {
+		phase.Used = map[string]int64{}
+	}
+	return phase
+}
+
+// CheckReport sees that a report can be written to path, before anything is
+// computed. Errors: ends.OutputLost.
+func CheckReport(path string) error {
+	f, err := createTemp(path)
+	if err != nil {
+		return reportError(path, err)
+	}
+	return reportError(path, errors.Join(f.Close(), os.Remove(f.Name())))
+}
+
+// Write writes the report under a temporary name and renames it.
+// Errors: ends.OutputLost.
+func (f File) Write(path string) (err error) {
+	data, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return reportError(path, err)
+	}
+	temp, err := createTemp(path)
+	if err != nil {
+		return reportError(path, err)
+	}
+	_, err = temp.Write(append(data, '\n'))
+	if err := errors.Join(err, temp.Chmod(0o644), temp.Sync(), temp.Close()); err != nil {
+		return reportError(path, errors.Join(err, os.Remove(temp.Name())))
+	}
+	if err := os.Rename(temp.Name(), path); err != nil {
+		return reportError(path, errors.Join(err, os.Remove(temp.Name())))
+	}
+	return nil
+}
+
+func createTemp(path string) (*os.File, error) {
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return nil, errors.New("it is there and not a regular file")
+	}
+	return os.CreateTemp(filepath.Dir(path), ".wanrun-report-*")
+}
+
+func reportError(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return ends.As(ends.OutputLost, fmt.Errorf("report %q cannot be written: %w", path, err))
+}

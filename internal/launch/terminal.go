@@ -1,0 +1,82 @@
+package launch
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"go.uber.org/zap"
+
+	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
+)
+
+// terminal shows one line that is drawn over and over, below the lines that stay:
+//
+//	denoise       [=============>              ]  6/12, 0.45 s/step, ETA 2.7 s, device 45.1 MiB, RSS 120 MiB
+type terminal struct {
+	w      io.Writer
+	log    *zap.Logger
+	quiet  bool
+	width  func() int
+	meters meters
+	bar    string // what is on the screen now
+}
+
+const clearLine = "\r\x1b[K"
+
+func (t *terminal) Progress(rank int, p *wanrunv1.Progress) {
+	if t.meters == nil {
+		t.meters = meters{}
+	}
+	m, ended := t.meters.update(rank, p)
+	if t.quiet {
+		return
+	}
+	if ended != nil {
+		t.print(ended.line())
+	}
+	if m.finished() {
+		t.print(m.line())
+		t.Clear()
+		return
+	}
+	t.draw(barLine(m, t.width()))
+}
+
+// barLine fits a line into width columns; the last stays free, or terminals wrap.
+func barLine(m *meter, width int) string {
+	const bar = 30
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-13s ", m.phase)
+	if m.total > 1 && width >= 80 {
+		full := bar * m.done / m.total
+		b.WriteString("[" + strings.Repeat("=", full) + strings.Repeat(" ", bar-full) + "] ")
+	}
+	b.WriteString(m.figures())
+	line := []rune(b.String())
+	return string(line[:min(len(line), max(width-1, 0))])
+}
+
+func (t *terminal) draw(bar string) {
+	t.bar = bar
+	io.WriteString(t.w, clearLine+bar)
+}
+
+// print puts a line above the bar.
+func (t *terminal) print(line string) {
+	if t.bar == "" {
+		io.WriteString(t.w, line+"\n")
+		return
+	}
+	io.WriteString(t.w, clearLine+line+"\n"+t.bar)
+}
+
+func (t *terminal) Line(rank int, _, text string) { t.print(fmt.Sprintf("[r%d] %s", rank, text)) }
+func (t *terminal) Log() *zap.Logger              { return t.log }
+
+func (t *terminal) Clear() {
+	if t.bar != "" {
+		t.bar = ""
+		io.WriteString(t.w, clearLine)
+	}
+}

@@ -1,0 +1,76 @@
+// Package settings turns a command line, the environment, a configuration file and
+// a checkpoint's own defaults into one resolved set of settings, and says
+// where each of them came from.
+//
+// Every setting is one row of the table in table.go; the flags, environment
+// variables, configuration keys, help text, documentation and shell completion all
+// follow from it. A setting comes from the first of: flag, environment,
+// configuration file, the checkpoint's model_spec.json, the task's official default.
+package settings
+
+import (
+	"time"
+
+	"github.com/wanrun/wanrun/internal/task"
+)
+
+// Settings are those of one run, checked, with nothing left to default.
+type Settings struct {
+	Task     task.Name
+	CkptDir  string // "" is the built-in demo model
+	Prompt   string
+	Negative string // never empty: the official code has no run without one
+
+	Image     string // first frame; "" if the task has none
+	LastImage string // last frame (flf2v)
+
+	Size    task.Size // for tasks without a picture; else zero
+	MaxArea int       // pixels, for tasks that follow a picture; else 0
+	Frames  int       // 4n+1
+	FPS     int
+	Steps   int
+	Solver  string
+	Shift   float64
+	Guide   float64
+	Seed    int64 // >= 0
+	Noise   string
+
+	ExifOrient bool
+	Compat     bool
+
+	DType   string // fp32, bf16 or fp16
+	Device  string // cpu
+	Threads int    // 0: the worker counts its processors
+	Nproc   int    // ranks
+
+	ScanWeights bool
+
+	Output       string
+	Overwrite    bool
+	ContactSheet string // "" for none, as for the next two
+	Dump         string
+	Report       string
+	Encoder      string
+	FFmpeg       string // "" looks for it
+
+	Worker    string // wanworker's path; "" looks for it
+	Grace     time.Duration
+	LogFormat string // auto, plain or json
+	Verbose   bool
+	Quiet     bool
+	Explain   bool
+	Help      bool
+
+	// Notices tell the user, one line each, what a setting means or what was
+	// assumed.
+	Notices []string
+	// Values are all settings in the order of the table.
+	Values []Value
+}
+
+// Value is one resolved setting and its origin.
+type Value struct {
+	Name string `json:"name"`
+	Text string `json:"value"`
+	From string `json:"from"`
+}
