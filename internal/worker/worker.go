@@ -7,7 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -265,11 +265,19 @@ const maxPictureFile = 256 << 20
 
 func readPicture(path string) ([]byte, error) {
 	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > min(maxPictureFile, math.MaxInt32) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("picture %q does not exist", path)
+	case err != nil:
+		return nil, fmt.Errorf("picture: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("picture %q is not a file", path)
+	case info.Size() > maxPictureFile:
 		return nil, fmt.Errorf("picture %q has %d MiB; at most %d are read", path, info.Size()>>20, maxPictureFile>>20)
 	}
-	return os.ReadFile(path)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("picture: %w", err)
+	}
+	return data, nil
 }
