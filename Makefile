@@ -41,7 +41,7 @@ demo: build ## videos from the built-in demo model into out/
 	@tools/demo.sh
 
 bench: ## DiT block, attention, VAE decode, load; see docs/log.md
-	$(GO) test -tags '$(TAGS)' -run '^$$' -bench . -benchtime 3x ./internal/backend/cpu ./internal/model/... ./internal/weights
+	$(GO) test -tags '$(TAGS)' -run '^$$' -bench . -skip '/go$$' -benchtime 3x ./internal/backend/cpu ./internal/model/... ./internal/weights
 
 fuzz: ## every fuzz target for a few seconds
 	@tools/fuzz.sh

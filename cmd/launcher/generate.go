@@ -46,16 +46,19 @@ func generate(w world, args []string) error {
 		}
 	}
 	// Writing waits for no reader: a stopped terminal does not stop the run.
-	stdout, stderr := launch.NewSpool(w.stdout), launch.NewSpool(w.stderr)
-	err = w.launch(s, stdout, stderr)
 	const patience = 2 * time.Second
+	stderr := launch.NewSpool(w.stderr)
+	file, err := w.launch(s, stderr)
+	stderr.Close(patience) // before the report: both may be one terminal
+	stdout := launch.NewSpool(w.stdout)
+	printReport(file, s, stdout)
 	stdout.Close(patience)
-	stderr.Close(patience)
 	return err
 }
 
-// launch runs what was settled, shows it, and tells how it ended.
-func (w world) launch(s settings.Settings, stdout, stderr io.Writer) error {
+// launch runs what was settled, shows it, and tells how it ended. An error has
+// been told when it returns.
+func (w world) launch(s settings.Settings, stderr io.Writer) (launch.File, error) {
 	show := launch.NewRenderer(stderr, w.look(s))
 	log := show.Log()
 	for _, line := range s.Notices {
@@ -66,12 +69,15 @@ func (w world) launch(s settings.Settings, stdout, stderr io.Writer) error {
 	file := launch.NewFile(result, s, version.Version)
 	err := resultError(result)
 	if err != nil {
-		log.Error(settings.Escape(err.Error()), zap.Int("exit", int(result.Code)), zap.String("class", result.Code.String()))
+		var fields []zap.Field
+		if s.LogFormat == "json" {
+			fields = []zap.Field{zap.Int("exit", int(result.Code)), zap.String("class", result.Code.String())}
+		}
+		log.Error(settings.Escape(err.Error()), fields...)
 	}
 	for _, line := range result.Report().GetNotices() {
 		log.Info(settings.Escape(line))
 	}
-	w.print(file, s, stdout)
 	if s.Report != "" {
 		if reportErr := file.Write(s.Report); reportErr != nil {
 			log.Error(settings.Escape(reportErr.Error()))
@@ -79,9 +85,9 @@ func (w world) launch(s settings.Settings, stdout, stderr io.Writer) error {
 		}
 	}
 	if err != nil {
-		return &toldError{err}
+		err = &toldError{err}
 	}
-	return nil
+	return file, err
 }
 
 // start finds the worker and runs the job. What goes wrong before the worker
@@ -149,9 +155,9 @@ func resultError(r launch.Result) error {
 	return ends.As(r.Code, errors.New(r.Error))
 }
 
-// print writes the final report to stdout: as text, as JSON in one line, or only the
+// printReport writes the final report to stdout: as text, as JSON in one line, or only the
 // output's path.
-func (w world) print(file launch.File, s settings.Settings, stdout io.Writer) {
+func printReport(file launch.File, s settings.Settings, stdout io.Writer) {
 	switch {
 	case s.LogFormat == "json":
 		data, err := json.Marshal(file)

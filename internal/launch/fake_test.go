@@ -18,6 +18,7 @@ import (
 
 	"github.com/wanrun/wanrun/internal/control"
 	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/media"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
 
@@ -122,6 +123,12 @@ func behave(mode string, session *control.Session, report *wanrunv1.Report) int 
 	case "terminated":
 		die(syscall.SIGTERM)
 	case "killed":
+		die(syscall.SIGKILL)
+	case "killed-writing":
+		if _, err := media.Create(report.GetOutput(), media.Options{W: 16, H: 16, FPS: 8, NumFrames: 9, Encoder: media.EncoderBuiltin}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 96
+		}
 		die(syscall.SIGKILL)
 	case "obedient":
 		<-session.Context().Done()

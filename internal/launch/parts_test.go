@@ -193,8 +193,7 @@ func TestTerminalRenderer(t *testing.T) {
 	r.Clear()
 	want := strings.Join([]string{
 		"tokenize      device 3.00 MiB, RSS 200 MiB",
-		"tokenize      done in 0.10 s, device 3.00 MiB, RSS 200 MiB\ntokenize      device 3.00 MiB, RSS 200 MiB",
-		"",
+		"tokenize      done in 0.10 s, device 3.00 MiB, RSS 200 MiB\n",
 		"denoise       [                              ] 0/12, device 3.00 MiB, RSS 200 MiB",
 		"denoise       [==                            ] 1/12, 2.00 s/step, ETA 22.0 s, device 3.00 MiB, RSS ",
 		"denoise       [=======                       ] 3/12, 2.00 s/step, ETA 18.0 s, device 3.00 MiB, RSS ",

@@ -15,6 +15,8 @@ import (
 
 	"github.com/wanrun/wanrun/internal/control"
 	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/media"
+	"github.com/wanrun/wanrun/internal/settings"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
 
@@ -80,6 +82,7 @@ func Run(o Options) Result {
 	result := Result{Code: ends.CodeOf(err), Started: started, Seconds: o.Now().Sub(started).Seconds(), Ranks: []RankResult{r.rank}}
 	if err != nil {
 		result.Error, result.Phase = err.Error(), r.phase()
+		r.tidy()
 	}
 	return result
 }
@@ -143,6 +146,16 @@ func (r *run) run() (err error) {
 	}
 	r.drain()
 	return r.verdict()
+}
+
+// tidy removes what a worker that was killed could not.
+func (r *run) tidy() {
+	if r.process == nil || r.rank.Report != nil || r.Job.GetOutput() == "" {
+		return
+	}
+	if err := media.RemoveLeftover(r.Job.GetOutput()); err != nil {
+		r.Log.Warn("a temporary file is left: " + settings.Escape(err.Error()))
+	}
 }
 
 func (r *run) workerEnv() []string {

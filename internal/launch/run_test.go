@@ -50,15 +50,18 @@ func runFake(t *testing.T, mode string, w *watcher, change func(*Options)) Resul
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Job: &wanrunv1.Job{Prompt: "p", Output: "o.mp4", Seed: 42}, Worker: self, Build: build, TempDir: dir,
+	outputs := t.TempDir()
+	o := Options{Job: &wanrunv1.Job{Prompt: "p", Output: filepath.Join(outputs, "o.mp4"), Seed: 42}, Worker: self, Build: build, TempDir: dir,
 		Env: append(os.Environ(), "LAUNCH_TEST="+mode), Grace: 20 * time.Second, Now: time.Now, Root: os.DirFS("/"), Show: w, Log: zap.NewNop()}
 	if change != nil {
 		change(&o)
 	}
 	start := time.Now()
 	r := Run(o)
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("%s: left behind %v (%v)", mode, left, err)
+	for _, d := range []string{dir, outputs} {
+		if left, err := os.ReadDir(d); err != nil || len(left) > 0 {
+			t.Errorf("%s: left behind %v (%v)", mode, left, err)
+		}
 	}
 	if pid := r.Ranks[0].Pid; pid > 0 && alive(pid) {
 		t.Errorf("%s: process %d is still there", mode, pid)
@@ -82,7 +85,7 @@ func alive(pid int) bool {
 func TestHappyRun(t *testing.T) {
 	w := &watcher{}
 	r := runFake(t, "happy", w, nil)
-	if r.Code != ends.Done || r.Error != "" || r.Phase != "" || r.Ranks[0].Ended != "exit code 0" || r.Report().GetOutput() != "o.mp4" || r.Report().GetSeed() != 42 {
+	if r.Code != ends.Done || r.Error != "" || r.Phase != "" || r.Ranks[0].Ended != "exit code 0" || filepath.Base(r.Report().GetOutput()) != "o.mp4" || r.Report().GetSeed() != 42 {
 		t.Errorf("result %+v", r)
 	}
 	if len(w.progress) != 1 || w.progress[0].GetDone() != 3 || len(w.lines) != 0 {
@@ -98,11 +101,12 @@ func TestEnds(t *testing.T) {
 		phase string
 		words string
 	}{
-		{"bad-input", ends.BadInput, "tokenize", `picture "a.jpg": truncated; at byte 7\x1b[2J in tokenize`},
-		{"wild-code", ends.Bug, "denoise", "x in denoise"},
+		{"bad-input", ends.BadInput, "tokenize", `picture "a.jpg": truncated; at byte 7\x1b[2J (in tokenize)`},
+		{"wild-code", ends.Bug, "denoise", "x (in denoise)"},
 		{"liar", ends.Bug, "denoise", "reported success and then ended with exit code 5"},
 		{"panic", ends.Bug, "denoise", "exit code 2 and without a report in denoise (3 of 12)"},
 		{"terminated", 143, "denoise", "killed by SIGTERM in denoise (3 of 12)"},
+		{"killed-writing", 137, "denoise", "killed by SIGKILL"},
 		{"killed", 137, "denoise", "killed by SIGKILL in denoise (3 of 12)"},
 		{"killed-early", 137, "", "killed by SIGKILL: "},
 		{"exit0", ends.Bug, "", "exit code 0 and without a report"},

@@ -31,7 +31,10 @@ func (f File) Summary() string {
 	}
 	for _, r := range f.Ranks {
 		if len(r.Phases) > 0 {
-			b.WriteString("\n" + r.table(len(f.Ranks) > 1))
+			if b.Len() > 0 {
+				b.WriteString("\n")
+			}
+			b.WriteString(r.table(len(f.Ranks) > 1))
 		}
 	}
 	return b.String()

@@ -36,8 +36,8 @@ func (t *terminal) Progress(rank int, p *wanrunv1.Progress) {
 		t.print(ended.line())
 	}
 	if m.finished() {
-		t.print(m.line())
 		t.Clear()
+		t.print(m.line())
 		return
 	}
 	t.draw(barLine(m, t.width()))

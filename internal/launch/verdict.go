@@ -50,7 +50,7 @@ func (r *run) verdict() error {
 		if code < 0 || code > 255 {
 			code = ends.Bug
 		}
-		return ends.Errorf(code, "%s%s", oneLine(report.GetError()), r.where())
+		return ends.Errorf(code, "%s%s", oneLine(report.GetError()), r.reportedPhase())
 	case status.Signaled():
 		return r.killed(status.Signal())
 	case !r.attached && r.refused != nil:
@@ -97,6 +97,14 @@ func (r *run) silent(code ends.Code) error {
 		class = ends.Bug
 	}
 	return ends.Errorf(class, "rank 0 ended with exit code %d and without a report%s; what it said last is above", code, r.where())
+}
+
+// reportedPhase names the phase that a report's error belongs to.
+func (r *run) reportedPhase() string {
+	if phase := r.phase(); phase != "" {
+		return " (in " + phase + ")"
+	}
+	return ""
 }
 
 // where says where the worker was last: " in denoise (3 of 12)".

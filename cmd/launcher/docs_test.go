@@ -1,0 +1,146 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/settings"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/cli.md")
+
+const docsPath = "../../docs/cli.md"
+
+// TestDocs holds docs/cli.md to the tables that the program runs by.
+func TestDocs(t *testing.T) {
+	want := docs()
+	if *update {
+		if err := os.WriteFile(docsPath, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(docsPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, string(got)); d != "" {
+		t.Errorf("docs/cli.md is stale; go test ./cmd/launcher -run TestDocs -update writes it (-want +got)\n%s", d)
+	}
+}
+
+func docs() string {
+	var b strings.Builder
+	b.WriteString(`# The command line
+
+Written by ` + "`go test ./cmd/launcher -run TestDocs -update`" + ` from the tables that the program runs by.
+
+`)
+	for _, c := range commands() {
+		fmt.Fprintf(&b, "    wanrun %s\n", strings.TrimSpace(c.name+" "+c.args))
+	}
+	for _, c := range commands() {
+		fmt.Fprintf(&b, "\n## wanrun %s\n\n%s.\n", c.name, strings.ToUpper(c.help[:1])+c.help[1:])
+		if c.about != "" {
+			b.WriteString("\n" + c.about)
+		}
+		if c.name == "generate" {
+			b.WriteString(docsRules)
+		}
+		flagTables(&b, c.flags())
+	}
+	b.WriteString(docsExit)
+	for _, e := range exits {
+		fmt.Fprintf(&b, "| %d | `%s` | %s |\n", int(e.code), e.code, e.meaning)
+	}
+	return b.String()
+}
+
+func flagTables(b *strings.Builder, flags []settings.Flag) {
+	cell := strings.NewReplacer("|", `\|`)
+	for _, group := range settings.Groups(flags) {
+		if group == "" {
+			continue // --help and the few that the usage line shows
+		}
+		fmt.Fprintf(b, "\n### %s\n\n| flag | also | variable | what |\n| --- | --- | --- | --- |\n", group)
+		for _, f := range flags {
+			if f.Group != group {
+				continue
+			}
+			name := "--" + f.Name
+			if p := f.Placeholder(); p != "" {
+				name += " " + p
+			}
+			var also []string
+			if f.Letter != "" {
+				also = append(also, "`-"+f.Letter+"`")
+			}
+			for _, other := range f.Other {
+				also = append(also, "`--"+other+"`")
+			}
+			env := "`" + f.Env() + "`"
+			if f.Local {
+				env = ""
+			}
+			help := f.Help
+			if f.Kind == settings.Choice && f.Value != "" {
+				help += ": " + strings.Join(f.Choices, ", ")
+			}
+			fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", cell.Replace(name), strings.Join(also, " "), env, cell.Replace(help))
+		}
+	}
+}
+
+const docsRules = `
+Rules:
+
+- Every flag can be written with underscores, as the official ones are. A switch alone means true;
+  ` + "`--t5-cpu=false`" + ` turns it off. ` + "`--offload-model`" + ` wants its value spelled out.
+- A variable that is empty counts as not set. Other spellings of a flag have variables too: ` + "`WANRUN_FRAME_NUM`" + `.
+- A configuration file has lines of ` + "`KEY: VALUE`" + `, keys as the flags in any spelling. Unknown keys, keys given
+  twice, lists, anchors and tags are refused with their line.
+- The task follows from the pictures and from the checkpoint's ` + "`config.json`" + ` if it is not given.
+- ` + "`--size`" + ` of a task that follows a picture is only an area, as in the official code. If ` + "`--size`" + ` and ` + "`--max-area`" + `
+  come from different sources, the higher one counts; from one source they must agree.
+- Without ` + "`--output`" + ` the name is made of task, time and seed, as in ` + "`i2v-14B_20260304-050607_seed42.mp4`" + `.
+  A file that exists is never replaced without ` + "`--overwrite`" + `; that holds for the contact sheet, the dump and the report too.
+- An empty ` + "`--negative-prompt`" + ` means the checkpoint's or the task's own: the official code has no run without one.
+- The first Ctrl-C (or SIGTERM, SIGHUP, SIGQUIT) asks the worker to end; after ` + "`--grace`" + ` it gets SIGTERM, 2 s later SIGKILL. A
+  second one kills at once. Signals that the caller ignores, as nohup does with SIGHUP, stay ignored.
+- With ` + "`--log-format json`" + ` standard error has one JSON object a line, and standard output the report as one line of JSON.
+`
+
+const docsExit = `
+## Exit codes
+
+| code | class | what |
+| --- | --- | --- |
+`
+
+var exits = []struct {
+	code    ends.Code
+	meaning string
+}{
+	{ends.Done, "the output is there"},
+	{ends.Usage, "a flag or a value is wrong; the line names the nearest that is right"},
+	{ends.BadInput, "a picture, a prompt or a checkpoint cannot be used"},
+	{ends.Refused, "the plan says that it does not fit"},
+	{ends.PeerLost, "the worker's connection broke"},
+	{ends.Bug, "a fault of ours: please report it"},
+	{ends.CannotStart, "the worker or its socket could not be made, or they are of different builds"},
+	{ends.OutputLost, "an output cannot be written, or exists"},
+	{ends.Retry, "start again later"},
+	{ends.DeviceMemory, "the device has too little memory"},
+	{ends.HostMemory, "the host has too little memory; also if the kernel killed the worker for it"},
+	{ends.DeviceFailure, "the device failed"},
+	{ends.Hang, "the worker did not end when it should"},
+	{ends.NotExecutable, "the worker's program cannot be run"},
+	{ends.NotFound, "the worker's program is not there"},
+	{ends.Interrupted, "stopped by Ctrl-C; in general 128 + n for signal n, the user's or the one that ended the worker"},
+	{ends.Terminated, "stopped by SIGTERM"},
+}
