@@ -359,6 +359,17 @@ type Job struct {
 	Ffmpeg string `protobuf:"bytes,28,opt,name=ffmpeg,proto3" json:"ffmpeg,omitempty"`
 	// scan_weights looks at every weight for NaN and infinity before the run.
 	ScanWeights bool `protobuf:"varint,29,opt,name=scan_weights,json=scanWeights,proto3" json:"scan_weights,omitempty"`
+	// The mesh: cfg x ring x ulysses are all ranks.
+	Cfg     int32 `protobuf:"varint,30,opt,name=cfg,proto3" json:"cfg,omitempty"`
+	Ring    int32 `protobuf:"varint,31,opt,name=ring,proto3" json:"ring,omitempty"`
+	Ulysses int32 `protobuf:"varint,32,opt,name=ulysses,proto3" json:"ulysses,omitempty"`
+	// Weights of the DiT and of T5 are sharded over all ranks.
+	DitFsdp bool `protobuf:"varint,33,opt,name=dit_fsdp,json=ditFsdp,proto3" json:"dit_fsdp,omitempty"`
+	T5Fsdp  bool `protobuf:"varint,34,opt,name=t5_fsdp,json=t5Fsdp,proto3" json:"t5_fsdp,omitempty"`
+	// offload_dit says where sharded DiT weights rest: "device", "host" or "file".
+	OffloadDit string `protobuf:"bytes,35,opt,name=offload_dit,json=offloadDit,proto3" json:"offload_dit,omitempty"`
+	// compat_padding attends to padding tokens as the official code does.
+	CompatPadding bool `protobuf:"varint,36,opt,name=compat_padding,json=compatPadding,proto3" json:"compat_padding,omitempty"`
 	// contact_sheet is a PNG of all frames beside the video, or empty.
 	ContactSheet string `protobuf:"bytes,25,opt,name=contact_sheet,json=contactSheet,proto3" json:"contact_sheet,omitempty"`
 	// settings_json is stored in the output's metadata.
@@ -576,6 +587,55 @@ func (x *Job) GetFfmpeg() string {
 func (x *Job) GetScanWeights() bool {
 	if x != nil {
 		return x.ScanWeights
+	}
+	return false
+}
+
+func (x *Job) GetCfg() int32 {
+	if x != nil {
+		return x.Cfg
+	}
+	return 0
+}
+
+func (x *Job) GetRing() int32 {
+	if x != nil {
+		return x.Ring
+	}
+	return 0
+}
+
+func (x *Job) GetUlysses() int32 {
+	if x != nil {
+		return x.Ulysses
+	}
+	return 0
+}
+
+func (x *Job) GetDitFsdp() bool {
+	if x != nil {
+		return x.DitFsdp
+	}
+	return false
+}
+
+func (x *Job) GetT5Fsdp() bool {
+	if x != nil {
+		return x.T5Fsdp
+	}
+	return false
+}
+
+func (x *Job) GetOffloadDit() string {
+	if x != nil {
+		return x.OffloadDit
+	}
+	return ""
+}
+
+func (x *Job) GetCompatPadding() bool {
+	if x != nil {
+		return x.CompatPadding
 	}
 	return false
 }
@@ -966,7 +1026,7 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x05token\x18\x04 \x01(\tR\x05token\"<\n" +
 	"\x05Abort\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1b\n" +
-	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\x84\x06\n" +
+	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\xc0\a\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x19\n" +
 	"\bckpt_dir\x18\x02 \x01(\tR\ackptDir\x12\x16\n" +
@@ -997,7 +1057,15 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x04dump\x18\x17 \x01(\tR\x04dump\x12\x18\n" +
 	"\aencoder\x18\x18 \x01(\tR\aencoder\x12\x16\n" +
 	"\x06ffmpeg\x18\x1c \x01(\tR\x06ffmpeg\x12!\n" +
-	"\fscan_weights\x18\x1d \x01(\bR\vscanWeights\x12#\n" +
+	"\fscan_weights\x18\x1d \x01(\bR\vscanWeights\x12\x10\n" +
+	"\x03cfg\x18\x1e \x01(\x05R\x03cfg\x12\x12\n" +
+	"\x04ring\x18\x1f \x01(\x05R\x04ring\x12\x18\n" +
+	"\aulysses\x18  \x01(\x05R\aulysses\x12\x19\n" +
+	"\bdit_fsdp\x18! \x01(\bR\aditFsdp\x12\x17\n" +
+	"\at5_fsdp\x18\" \x01(\bR\x06t5Fsdp\x12\x1f\n" +
+	"\voffload_dit\x18# \x01(\tR\n" +
+	"offloadDit\x12%\n" +
+	"\x0ecompat_padding\x18$ \x01(\bR\rcompatPadding\x12#\n" +
 	"\rcontact_sheet\x18\x19 \x01(\tR\fcontactSheet\x12#\n" +
 	"\rsettings_json\x18\x1a \x01(\tR\fsettingsJson\x12\x18\n" +
 	"\athreads\x18\x1b \x01(\x05R\athreads\"\xb3\x01\n" +
