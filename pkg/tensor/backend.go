@@ -111,6 +111,9 @@ type Backend interface {
 	MatMul(dst, x, w, bias Tensor, act Activation) error
 	// Attention sets dst [Sq, N, H] = softmax(q·kᵀ*scale + bias)·v per head.
 	Attention(dst, q, k, v Tensor, spec AttentionSpec) error
+	// MergeAttention takes part [Sq, N, H], whose log-sum-exps are partLSE [Sq, N],
+	// into acc [Sq, N, H] F32 and lse [Sq, N] F32, in place.
+	MergeAttention(acc, lse, part, partLSE Tensor) error
 	// Conv3D convolves x [T, H, W, Cin], preceded in time by history (or none),
 	// with w [Cout, kT, kH, kW, Cin] and adds bias [Cout] (or none).
 	Conv3D(dst, x, history, w, bias Tensor, spec ConvSpec) error

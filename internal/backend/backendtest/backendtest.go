@@ -42,6 +42,7 @@ func Run(t *testing.T, newBackend func() tensor.Backend, opts Options) {
 		{"matmul", testMatMul},
 		{"attention", testAttention},
 		{"attention_parts", testAttentionParts},
+		{"merge_attention", testMergeAttention},
 		{"conv", testConv},
 		{"conv_stream", testConvStream},
 		{"alias", testAlias},

@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -10,18 +11,18 @@ import (
 	"github.com/wanrun/wanrun/pkg/tensor"
 )
 
-// suite is one subtest's backend.
+// suite is one group's backend, with arenas that its cases use in turn.
 type suite struct {
 	*testing.T
 	backend tensor.Backend
+	space   *tensor.Space
 	opts    Options
 }
 
-// arenaBytes is the reservation of a case: enough for each, and little enough to
-// fill with NaN every time.
+// arenaBytes is the reservation for a case.
 const arenaBytes = 5 << 19
 
-// env is one case: fresh arenas whose memory is full of NaN, so that an element
+// env is one case: empty arenas whose memory is full of NaN, so that an element
 // that an op forgets is seen, and numbers of its own.
 type env struct {
 	*testing.T
@@ -32,9 +33,13 @@ type env struct {
 // run runs fn as a subtest with its own env.
 func (s *suite) run(name string, fn func(e *env)) {
 	s.Helper()
+	if s.space == nil {
+		s.space = newSpace(s.T, s.backend)
+	}
 	s.Run(name, func(t *testing.T) {
 		t.Helper()
-		e := newEnv(t, s.backend)
+		e := newEnv(t, s.backend, s.space)
+		defer s.clean(t)
 		fn(e)
 		if err := e.Err(); err != nil {
 			t.Fatal(err)
@@ -42,7 +47,19 @@ func (s *suite) run(name string, fn func(e *env)) {
 	})
 }
 
-func newEnv(t *testing.T, b tensor.Backend) *env {
+// clean empties and poisons the arenas for the next case.
+func (s *suite) clean(t *testing.T) {
+	for _, p := range []tensor.Purpose{tensor.Activations, tensor.Weights} {
+		s.space[p].Release(0)
+		if s.space[p].Peak() > 0 {
+			poison(t, s.backend, s.space[p])
+		}
+	}
+	s.space.ResetPeaks()
+}
+
+// newSpace reserves poisoned arenas until the end of the test.
+func newSpace(t *testing.T, b tensor.Backend) *tensor.Space {
 	t.Helper()
 	var sizes [tensor.NumPurposes]int64
 	sizes[tensor.Activations], sizes[tensor.Weights] = arenaBytes, arenaBytes
@@ -55,16 +72,26 @@ func newEnv(t *testing.T, b tensor.Backend) *env {
 			t.Error(err)
 		}
 	})
-	poison := make([]byte, arenaBytes)
-	for i := range poison {
-		poison[i] = 0xff // a NaN in every float type
+	poison(t, b, space[tensor.Activations])
+	poison(t, b, space[tensor.Weights])
+	return space
+}
+
+// poison fills with NaN what was used of an arena, or all of one that never was.
+func poison(t *testing.T, b tensor.Backend, a *tensor.Arena) {
+	t.Helper()
+	n := a.Peak()
+	if n == 0 {
+		n = a.Capacity()
 	}
-	for _, p := range []tensor.Purpose{tensor.Activations, tensor.Weights} {
-		whole := tensor.New(space[p].Memory(), 0, tensor.U8, tensor.Shape{arenaBytes})
-		if err := b.Write(whole, poison); err != nil {
-			t.Fatal(err)
-		}
+	whole := tensor.New(a.Memory(), 0, tensor.U8, tensor.Shape{int(n)})
+	if err := b.Write(whole, bytes.Repeat([]byte{0xff}, int(n))); err != nil { // a NaN in every float type
+		t.Fatal(err)
 	}
+}
+
+func newEnv(t *testing.T, b tensor.Backend, space *tensor.Space) *env {
+	t.Helper()
 	return &env{t, tensor.NewOps(context.Background(), b, space), rand.New(rand.NewPCG(1, 2))}
 }
 

@@ -49,7 +49,7 @@ func testCopy(s *suite) {
 			s.run(fmt.Sprintf("%v_to_%v", from, to), func(e *env) {
 				x, values := e.random(from, 3, 4, 7, 1001)
 				values[0], values[1], values[2], values[3] = math.Inf(1), math.Inf(-1), math.NaN(), 1e-6
-				values[4], values[5] = 1e6, -0.0
+				values[4], values[5] = 1e6, math.Copysign(0, -1)
 				if err := s.backend.Write(x, encode(from, values)); err != nil {
 					e.Fatal(err)
 				}

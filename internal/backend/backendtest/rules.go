@@ -118,7 +118,8 @@ func testThreads(s *suite) {
 		s.Run(fmt.Sprint(d), func(t *testing.T) {
 			var want [][]byte
 			for _, threads := range []int{1, 2, 3, 7} {
-				e := newEnv(t, s.opts.WithThreads(threads))
+				b := s.opts.WithThreads(threads)
+				e := newEnv(t, b, newSpace(t, b))
 				got := program(e.Ops, d)
 				if err := e.Err(); err != nil {
 					t.Fatal(err)

@@ -147,7 +147,7 @@ func softmaxGo(logits []float32, scale float32, bias []float32, peak, sum *float
 		clear(logits)
 		return 1
 	}
-	factor = float32(math.Exp(float64(*peak - top)))
+	factor = float32(math.Exp(float64(*peak) - float64(top)))
 	total := 0.0
 	for i, v := range logits {
 		e := float32(math.Exp(float64(v - top)))

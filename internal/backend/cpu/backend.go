@@ -12,13 +12,45 @@ type Backend struct {
 	name    string
 	pool    *pool
 	kernels kernels
+	library *library // nil: the kernels do everything
 }
 
 var _ tensor.Backend = (*Backend)(nil)
 
 // New returns the fastest backend of this build and machine on the given number
-// of threads, at least 1.
+// of threads, at least 1. oneDNN is it only where it has 16-float vectors, which
+// the kernels here do not use; on others it is no faster than they are.
 func New(threads int) *Backend {
+	b := newFast(threads)
+	if l, err := newLibrary(); err == nil {
+		if l.engine.Wide() {
+			b.use(l)
+		} else {
+			_ = l.close() // it made nothing yet
+		}
+	}
+	return b
+}
+
+// NewOneDNN returns a backend that leaves F32 products and convolutions, and BF16
+// products where the machine has them, to oneDNN. Errors: onednn.ErrNotBuilt.
+func NewOneDNN(threads int) (*Backend, error) {
+	l, err := newLibrary()
+	if err != nil {
+		return nil, err
+	}
+	b := newFast(threads)
+	b.use(l)
+	return b, nil
+}
+
+func (b *Backend) use(l *library) {
+	b.library = l
+	b.name += " with onednn " + l.engine.ISA()
+}
+
+// newFast returns a backend with the best kernels for the machine.
+func newFast(threads int) *Backend {
 	b := NewReference(threads)
 	if fast, ok := fastKernels(); ok {
 		b.name, b.kernels = "cpu (avx2)", fast
@@ -33,7 +65,12 @@ func NewReference(threads int) *Backend {
 }
 
 // Close ends the backend's threads. Memory that it reserved stays valid.
-func (b *Backend) Close() { b.pool.close() }
+func (b *Backend) Close() {
+	b.pool.close()
+	if b.library != nil {
+		_ = b.library.close() // destroying what was made cannot fail
+	}
+}
 
 // Name identifies the backend.
 func (b *Backend) Name() string { return b.name }

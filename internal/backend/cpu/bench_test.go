@@ -18,6 +18,9 @@ import (
 // on the machine disturbs little.
 func bench(b *testing.B, construct func(int) *cpu.Backend, prepare func(o tensor.Ops) (op func())) {
 	backend := construct(min(runtime.NumCPU(), 8))
+	if backend == nil {
+		b.Skip("not in this build")
+	}
 	defer backend.Close()
 	space, err := tensor.Reserve(backend, [tensor.NumPurposes]int64{tensor.Activations: 2 << 30, tensor.Weights: 1 << 28})
 	if err != nil {
@@ -60,6 +63,25 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
+// variants are the fast backends of this build.
+var variants = map[string]func(threads int) *cpu.Backend{
+	"best": cpu.New,
+	"onednn": func(threads int) *cpu.Backend {
+		b, err := cpu.NewOneDNN(threads)
+		if err != nil {
+			return nil
+		}
+		return b
+	},
+}
+
+// eachVariant runs a benchmark on every backend of this build.
+func eachVariant(b *testing.B, name string, prepare func(o tensor.Ops) (op func())) {
+	for variant, construct := range variants {
+		b.Run(name+"/"+variant, func(b *testing.B) { bench(b, construct, prepare) })
+	}
+}
+
 // filled returns a tensor of small numbers.
 func filled(o tensor.Ops, d tensor.DType, dims ...int) tensor.Tensor {
 	x := o.Empty(d, dims...)
@@ -81,45 +103,44 @@ var none tensor.Tensor
 func BenchmarkMatMul(b *testing.B) {
 	for _, size := range [][3]int{{2048, 2048, 2048}, {512, 1536, 8960}, {1, 5120, 5120}} {
 		for _, d := range []tensor.DType{tensor.F32, tensor.BF16} {
-			b.Run(fmt.Sprint(size, d), func(b *testing.B) {
-				bench(b, cpu.New, func(o tensor.Ops) func() {
-					x, w := filled(o, d, size[0], size[2]), weight(o, tensor.MatrixWeight, d, size[1], size[2])
-					return func() { o.MatMul(x, w, none, tensor.NoActivation, d) }
-				})
+			eachVariant(b, fmt.Sprintf("%dx%dx%d_%v", size[0], size[1], size[2], d), func(o tensor.Ops) func() {
+				x, w := filled(o, d, size[0], size[2]), weight(o, tensor.MatrixWeight, d, size[1], size[2])
+				return func() { o.MatMul(x, w, none, tensor.NoActivation, d) }
 			})
 		}
 	}
 }
 
-func BenchmarkMatMulGo(b *testing.B) {
+// BenchmarkReference is small: the kernels in Go are twenty times slower.
+func BenchmarkReference(b *testing.B) {
 	bench(b, cpu.NewReference, func(o tensor.Ops) func() {
-		x, w := filled(o, tensor.F32, 2048, 2048), weight(o, tensor.MatrixWeight, tensor.F32, 2048, 2048)
+		x, w := filled(o, tensor.F32, 512, 1024), weight(o, tensor.MatrixWeight, tensor.F32, 1024, 1024)
 		return func() { o.MatMul(x, w, none, tensor.NoActivation, tensor.F32) }
 	})
 }
 
+// BenchmarkAttention has a length of the DiT and a picture of the VAE.
 func BenchmarkAttention(b *testing.B) {
-	for _, d := range []tensor.DType{tensor.F32, tensor.BF16} {
-		b.Run(fmt.Sprint(d), func(b *testing.B) {
-			bench(b, cpu.New, func(o tensor.Ops) func() {
-				x := filled(o, d, 4096, 12, 128)
-				return func() { o.Attention(x, x, x, tensor.AttentionSpec{Scale: 0.1, KeyLen: 4096}) }
+	for _, size := range [][3]int{{4096, 12, 128}, {1560, 1, 384}} {
+		for _, d := range []tensor.DType{tensor.F32, tensor.BF16} {
+			eachVariant(b, fmt.Sprintf("%dx%dx%d_%v", size[0], size[1], size[2], d), func(o tensor.Ops) func() {
+				x := filled(o, d, size[0], size[1], size[2])
+				return func() { o.Attention(x, x, x, tensor.AttentionSpec{Scale: 0.1, KeyLen: size[0]}) }
 			})
-		})
+		}
 	}
 }
 
+// BenchmarkConv has the convolutions of the VAE's finest and coarsest stages.
 func BenchmarkConv(b *testing.B) {
-	for _, channels := range []int{96, 384} {
-		b.Run(fmt.Sprint(channels), func(b *testing.B) {
-			bench(b, cpu.New, func(o tensor.Ops) func() {
-				x := filled(o, tensor.F32, 4, 240*96/channels, 416, channels)
-				past := filled(o, tensor.F32, 2, 240*96/channels, 416, channels)
-				w := weight(o, tensor.ConvWeight, tensor.F32, channels, 3, 3, 3, channels)
-				return func() {
-					o.Conv3D(x, past, w, none, tensor.ConvSpec{Stride: [3]int{1, 1, 1}, PadT: 2, PadTop: 1, PadBottom: 1, PadLeft: 1, PadRight: 1})
-				}
-			})
+	for _, size := range [][3]int{{96, 240, 416}, {384, 60, 104}} {
+		channels, height, width := size[0], size[1], size[2]
+		eachVariant(b, fmt.Sprintf("%d_4x%dx%d", channels, height, width), func(o tensor.Ops) func() {
+			x := filled(o, tensor.F32, 4, height, width, channels)
+			past := filled(o, tensor.F32, 2, height, width, channels)
+			w := weight(o, tensor.ConvWeight, tensor.F32, channels, 3, 3, 3, channels)
+			spec := tensor.ConvSpec{Stride: [3]int{1, 1, 1}, PadT: 2, PadTop: 1, PadBottom: 1, PadLeft: 1, PadRight: 1}
+			return func() { o.Conv3D(x, past, w, none, spec) }
 		})
 	}
 }

@@ -10,12 +10,10 @@ const convPanels = 24
 // runs of Cin floats lie at the taps of the kernel: the tile kernel reads them
 // in place, and a row of zeros where a tap is outside.
 func (b *Backend) Conv3D(dst, x, history, w, bias tensor.Tensor, spec tensor.ConvSpec) error {
-	c := conv{
-		x: viewOf(x), history: viewOf(history), spec: spec,
-		frames: x.Dim(0), height: x.Dim(1), width: x.Dim(2), channels: x.Dim(3),
-		past: history.Dim(0), kt: w.Dim(1), kh: w.Dim(2), kw: w.Dim(3),
-		outHeight: dst.Dim(1), outWidth: dst.Dim(2), zeros: make([]float32, x.Dim(3)),
+	if layout := b.layoutOf(tensor.ConvWeight, w); layout != nil {
+		return b.libraryConv(layout, dst, x, history, w, bias, spec)
 	}
+	c := newConv(dst, x, history, w, spec)
 	to, ws, add := viewOf(dst), panelsOf(w), viewOf(bias).floats()
 	pixels, taps := dst.Dim(0)*dst.Dim(1)*dst.Dim(2), c.kt*c.kh*c.kw
 	group := max(blockDepth/c.channels, 1) // taps a step
@@ -48,6 +46,15 @@ type conv struct {
 	frames, height, width, channels       int
 	past, kt, kh, kw, outHeight, outWidth int
 	zeros                                 []float32
+}
+
+func newConv(dst, x, history, w tensor.Tensor, spec tensor.ConvSpec) *conv {
+	return &conv{
+		x: viewOf(x), history: viewOf(history), spec: spec,
+		frames: x.Dim(0), height: x.Dim(1), width: x.Dim(2), channels: x.Dim(3),
+		past: history.Dim(0), kt: w.Dim(1), kh: w.Dim(2), kw: w.Dim(3),
+		outHeight: dst.Dim(1), outWidth: dst.Dim(2), zeros: make([]float32, x.Dim(3)),
+	}
 }
 
 // pointers returns, for numRows output pixels from row on and n taps from tap

@@ -1,5 +1,8 @@
-// Package cpu computes tensor ops on the processor, in Go alone or, built with
-// the tag onednn, with oneDNN for matrix products and convolutions.
+// Package cpu computes tensor ops on the processor, with three sets of innermost
+// loops: in Go, which every machine has and the others are tested against; in
+// assembly for amd64 with AVX2; and, built with the tag onednn, oneDNN's products
+// and convolutions, which New takes where they have wider vectors or bfloat16
+// products.
 //
 // Everything accumulates in F32 or wider, whatever the storage. Work is divided
 // over the backend's threads by output elements only, so that no sum depends on

@@ -94,7 +94,7 @@ func softmaxAVX2(logits []float32, scale float32, bias []float32, peak, sum *flo
 	for i := range tail {
 		tail[i] = negInf
 	}
-	factor = float32(math.Exp(float64(*peak - top)))
+	factor = float32(math.Exp(float64(*peak) - float64(top)))
 	*sum = *sum*factor + expSumAVX2(&logits[0], padded, top)
 	*peak = top
 	return factor

@@ -17,6 +17,9 @@ const (
 
 // MatMul sets dst = act(x · wᵀ + bias).
 func (b *Backend) MatMul(dst, x, w, bias tensor.Tensor, act tensor.Activation) error {
+	if layout := b.layoutOf(tensor.MatrixWeight, w); layout != nil {
+		return b.libraryMatMul(layout, dst, x, w, bias, act)
+	}
 	to, xs, ws, add := viewOf(dst), viewOf(x), panelsOf(w), viewOf(bias).floats()
 	rows, depth := int(x.Rows()), ws.k
 	rowTasks := (rows + blockRows - 1) / blockRows

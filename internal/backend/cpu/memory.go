@@ -32,6 +32,9 @@ func reserve(size int64) (*Memory, error) {
 // Bytes returns the size of the reservation.
 func (m *Memory) Bytes() int64 { return int64(len(m.data)) }
 
+// HostBytes returns the bytes themselves.
+func (m *Memory) HostBytes() []byte { return m.data }
+
 // Release unmaps the memory. Tensors in it must not be used afterwards.
 func (m *Memory) Release() error {
 	if m.data == nil {

@@ -52,11 +52,16 @@ func (p panels) part(w *worker, i, k0, k int) *float32 {
 	return &dst[0]
 }
 
-// PackedBytes returns the bytes of a weight's panels.
+// PackedBytes returns the bytes of a weight as the library wants it, or of its panels.
 func (b *Backend) PackedBytes(kind tensor.WeightKind, d tensor.DType, shape tensor.Shape) int64 {
 	n, ok := shape.NumElements()
 	if kind == tensor.VectorWeight || !d.IsCompute() || len(shape) < 2 || !ok || n == 0 {
 		return 0
+	}
+	if b.library != nil {
+		if layout := b.library.layout(kind, d, shape); layout != nil {
+			return packedBytes(layout, kind, shape)
+		}
 	}
 	rows := int64(shape[0])
 	padded := tensor.Shape{int((rows + tileCols - 1) / tileCols), tileCols, int(n / rows), int(d.Size())}
@@ -74,6 +79,9 @@ func (b *Backend) WriteWeight(dst tensor.Tensor, kind tensor.WeightKind, src []b
 	}
 	if want := dst.NumElements() * dst.DType().Size(); int64(len(src)) != want {
 		return fmt.Errorf("write %d bytes to weight %v of %d bytes: %w", len(src), dst, want, tensor.ErrShape)
+	}
+	if layout := b.layoutOf(kind, dst); layout != nil {
+		return b.library.writeWeight(layout, dst, kind, src)
 	}
 	p := panelsOf(dst)
 	if dst.DType().Size() == 4 {

@@ -72,16 +72,20 @@ func dot2x4(p, q *[4]float32, x, y, panel []float32) {
 	q0, q1, q2, q3 := q[0], q[1], q[2], q[3]
 	y = y[:len(x)]
 	for i, u := range x {
+		if len(panel) < 4 {
+			break // never: it spares the loop its bounds checks
+		}
 		v := y[i]
-		c := (*[4]float32)(panel[i*tileCols:])
-		p0 += u * c[0]
-		q0 += v * c[0]
-		p1 += u * c[1]
-		q1 += v * c[1]
-		p2 += u * c[2]
-		q2 += v * c[2]
-		p3 += u * c[3]
-		q3 += v * c[3]
+		c0, c1, c2, c3 := panel[0], panel[1], panel[2], panel[3]
+		panel = panel[min(tileCols, len(panel)):]
+		p0 += u * c0
+		q0 += v * c0
+		p1 += u * c1
+		q1 += v * c1
+		p2 += u * c2
+		q2 += v * c2
+		p3 += u * c3
+		q3 += v * c3
 	}
 	p[0], p[1], p[2], p[3] = p0, p1, p2, p3
 	q[0], q[1], q[2], q[3] = q0, q1, q2, q3

@@ -170,3 +170,8 @@ func (b *Backend) Conv3D(dst, x, history, w, bias tensor.Tensor, _ tensor.ConvSp
 
 // Upsample2x counts.
 func (b *Backend) Upsample2x(dst, x tensor.Tensor) error { return b.move(dst, x) }
+
+// MergeAttention counts acc and lse twice, as they are read and written.
+func (b *Backend) MergeAttention(acc, lse, part, partLSE tensor.Tensor) error {
+	return b.pointwise(acc, acc, part, lse, lse, partLSE)
+}
