@@ -22,13 +22,15 @@ var rules = []struct {
 	outside []string // import path prefixes outside it; nil allows any
 }{
 	{"pkg/tensor", nil, []string{}},
-	{"pkg/comm", nil, []string{}},
+	{"pkg/comm", []string{"pkg/tensor"}, []string{}},
 	{"pkg/sharding", nil, []string{}},
 	{"pkg/ulysses", []string{"pkg/tensor", "pkg/comm", "pkg/sharding"}, []string{}},
 	{"pkg/fsdp", []string{"pkg/tensor", "pkg/comm", "pkg/sharding"}, []string{}},
+	{"internal/parallel", []string{"pkg/tensor", "pkg/comm", "pkg/sharding"}, []string{}},
 	{"internal/nn", []string{"pkg/tensor"}, []string{}},
 	{"internal/model", []string{"pkg/tensor", "internal/nn"}, []string{}},
 	{"internal/backend", []string{"pkg/tensor", "internal/onednn", "internal/backend"}, []string{"golang.org/x/sys"}},
+	{"internal/comm", []string{"pkg/tensor", "pkg/comm", "internal/comm"}, []string{"golang.org/x/sys"}},
 	{"internal/onednn", nil, []string{}},
 	{"internal/checkpoint", []string{"pkg/tensor", "internal/checkpoint", "internal/model"}, []string{"golang.org/x/sys"}},
 	{"internal/weights", []string{"pkg/tensor", "internal/nn", "internal/checkpoint"}, []string{}},
@@ -40,8 +42,8 @@ var rules = []struct {
 	{"internal/media", []string{"internal/media"}, []string{"golang.org/x/image", "golang.org/x/sys"}},
 	{"internal/control", []string{"proto", "internal/ends"}, nil},
 	// The launcher is pure Go without tensors, models or cgo.
-	{"internal/launch", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings"}, nil},
-	{"internal/settings", []string{"internal/task", "internal/ends", "internal/noise", "internal/sampler"}, nil},
+	{"internal/launch", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "pkg/sharding"}, nil},
+	{"internal/settings", []string{"internal/task", "internal/ends", "internal/noise", "internal/sampler", "pkg/sharding"}, nil},
 	{"cmd/launcher", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/launch", "internal/tokenizer", "internal/version", "examples"}, nil},
 }
 
