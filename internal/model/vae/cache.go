@@ -11,6 +11,7 @@ type stream struct {
 	ops     tensor.Ops // results are activations
 	params  nn.Params
 	compute tensor.DType
+	slab    slab
 	// single says that no second frame will come: nothing is remembered.
 	single    bool
 	histories map[string]*history
@@ -19,10 +20,10 @@ type stream struct {
 
 // withStream runs fn on a fresh stream with the unit's parameters, and then frees
 // everything that fn allocated for activations or in the VAE's workspace.
-func withStream(ops tensor.Ops, w nn.Weights, unit string, compute tensor.DType, single bool, fn func(s *stream)) {
+func withStream(ops tensor.Ops, w nn.Weights, unit string, compute tensor.DType, slab slab, single bool, fn func(s *stream)) {
 	p, release := w.Acquire(ops, unit)
 	defer release()
-	s := &stream{ops: ops.Using(tensor.Activations), params: p, compute: compute, single: single, histories: map[string]*history{}}
+	s := &stream{ops: ops.Using(tensor.Activations), params: p, compute: compute, slab: slab, single: single, histories: map[string]*history{}}
 	ops.Using(tensor.VAEWorkspace).Scope(func() {
 		s.ops.Scope(func() { fn(s) })
 	})
@@ -33,7 +34,7 @@ const numRemembered = 2
 
 // history is what one causal convolution remembers.
 type history struct {
-	frames tensor.Tensor // [2, h, w, C], newest last
+	frames tensor.Tensor // [2, h, w, C], newest last, with the neighbours' rows that the kernel sees
 	count  int           // of frames that are set, the last ones
 	// seen and run are of the layers that change the frame rate: frames that came
 	// in, and how many of the latest ones in a row repeat the frame before.

@@ -13,20 +13,27 @@ type Decoder struct {
 	Weights nn.Weights
 	// Compute is the type of activations and caches. The original code decodes in F32.
 	Compute tensor.DType
+	// Slabs says which rows of the frames this rank decodes, Whole for all.
+	Slabs Slabs
 	// Trace, if not nil, gets the result of each layer for each frame, by the name
-	// that its parameters begin with.
+	// that its parameters begin with: this rank's rows.
 	Trace func(layer string, frame tensor.Tensor)
 }
 
 // NewDecoder returns the decoder. Weights hand out DecoderUnits(c).
 func NewDecoder(c Config, weights nn.Weights, compute tensor.DType) *Decoder {
-	return &Decoder{Config: c, Weights: weights, Compute: compute}
+	return &Decoder{Config: c, Weights: weights, Compute: compute, Slabs: Whole{}}
 }
 
 // Decode decodes z [t, h, w, ZDim] F32 and hands the frames to emit as soon as
 // they are finished: [1, 8h, 8w, 3] F32 in [-1, 1] for the first latent frame and
-// [4, 8h, 8w, 3] for each other. They are emit's until it returns; an error that
-// it returns ends the decoding.
+// [4, 8h, 8w, 3] for each other. They are emit's until it returns, as is what it
+// allocates as activations or tensor.Collective; an error that it returns ends the
+// decoding.
+//
+// Of several ranks each has the whole z and hands its own rows of the frames to
+// emit, which gets them together with Slabs.Collect; a rank without rows has no
+// frames.
 //
 // The frames of a shorter latent are the first frames of a longer one, bit by bit.
 //
@@ -40,14 +47,18 @@ func (d *Decoder) Decode(ops tensor.Ops, zTHWC tensor.Tensor, emit func(frames t
 		return ops.Err()
 	}
 	numLatents := zTHWC.Dim(0)
-	withStream(ops, d.Weights, decoderUnit, d.Compute, numLatents == 1, func(s *stream) {
+	slab := newSlab(ops, d.Slabs, zTHWC.Dim(1))
+	if slab.count == 0 || ops.Err() != nil {
+		return ops.Err()
+	}
+	withStream(ops, d.Weights, decoderUnit, d.Compute, slab, numLatents == 1, func(s *stream) {
 		s.trace = d.Trace
 		p := newDecodePass(s, d.Config)
 		for i := 0; i < numLatents && ops.Err() == nil; i++ {
 			s.ops.Scope(func() {
-				frames := p.decode(zTHWC.Slice(i, 1))
+				frames := p.decode(rows(ops, zTHWC.Slice(i, 1), slab.start, slab.count))
 				if ops.Err() == nil {
-					ops.Fail(emit(frames))
+					ops.Using(tensor.Collective).Scope(func() { ops.Fail(emit(frames)) })
 				}
 			})
 		}
@@ -81,7 +92,8 @@ func newDecodePass(s *stream, c Config) *decodePass {
 		scale: s.ops.FromFloats(c.Std, c.ZDim), shift: s.ops.FromFloats(c.Mean, c.ZDim)}
 }
 
-// decode returns the frames of the next latent frame z [1, h, w, ZDim].
+// decode returns this rank's rows of the frames of the next latent frame, of which
+// z [1, h, w, ZDim] are its rows.
 func (p *decodePass) decode(z tensor.Tensor) tensor.Tensor {
 	numFrames := TimeStride
 	if !p.started {

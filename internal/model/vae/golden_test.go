@@ -102,20 +102,10 @@ func TestTracesAsOriginal(t *testing.T) {
 	c, src := openVAE(t, "i2v")
 	want := golden.Load(t, "../../../testdata/vae/i2v.safetensors")
 	video, latent := want["video"], want["latent"]
-	corner := func(x golden.Tensor, frames, h, w int) (out []float32) { // x[:, :frames, :h, :w], channels last
-		all, s := cut(x, frames), x.Shape
-		for f := range frames {
-			for y := range h {
-				row := (f*s[2] + y) * s[3] * s[0]
-				out = append(out, all[row:row+w*s[0]]...)
-			}
-		}
-		return out
-	}
 	traced := map[string][]float32{}
 	keep := func(layer string, x []float32) { traced[layer] = append(traced[layer], x...) }
-	traced["trace_encode.result"] = encode(t, b, c, src, tensor.F32, corner(video, 5, 16, 24), 5, 16, 24, nil, keep)
-	decoded := decode(t, b, c, src, tensor.F32, corner(latent, 3, 2, 3), 3, 2, 3, keep)
+	traced["trace_encode.result"] = encode(t, b, c, src, tensor.F32, crop(video, 5, 16, 24), 5, 16, 24, nil, keep)
+	decoded := decode(t, b, c, src, tensor.F32, crop(latent, 3, 2, 3), 3, 2, 3, keep)
 	traced["trace_decode.result"] = decoded
 
 	layers := map[string]string{ // the original's stage: our last layer in it

@@ -43,9 +43,12 @@ func pointParams(name string, out, in int, kernel ...int) []nn.Param {
 	return p
 }
 
-// conv is every convolution with a kernel: the one place that knows what lies
-// around a frame.
+// conv is every convolution with a kernel. spec is that of a whole frame: zeros
+// are put where x, made by withHalo, has no neighbours' rows.
 func (s *stream) conv(name string, x, before tensor.Tensor, spec tensor.ConvSpec) tensor.Tensor {
+	above, below := s.slab.neighbours(spec.PadTop, spec.PadBottom)
+	spec.PadTop -= above
+	spec.PadBottom -= below
 	return s.ops.Conv3D(x, before, s.params.Get(s.ops, name+".weight"), s.params.Get(s.ops, name+".bias"), spec)
 }
 
@@ -54,9 +57,12 @@ func (s *stream) point(name string, x tensor.Tensor) tensor.Tensor {
 	return s.params.Linear(s.ops, name, x, tensor.NoActivation, s.compute)
 }
 
-// causal is a 3x3x3 convolution over x and the two frames before it.
-func (s *stream) causal(name string, x tensor.Tensor) tensor.Tensor {
+// causal is a 3x3x3 convolution over the frame that own returns, which is like x,
+// and the two frames before it. Neighbours' rows are remembered with the frames,
+// so that each comes once.
+func (s *stream) causal(name string, x tensor.Tensor, own func() tensor.Tensor) tensor.Tensor {
 	h := s.history(name)
+	x = s.withHalo(x, 1, 1, own)
 	y := s.conv(name, x, h.last(), tensor.ConvSpec{
 		Stride: [3]int{1, 1, 1}, PadT: 2, PadTop: 1, PadBottom: 1, PadLeft: 1, PadRight: 1})
 	s.remember(h, x)
@@ -68,9 +74,11 @@ func (s *stream) overTime(name string, x tensor.Tensor) tensor.Tensor {
 	return s.conv(name, x, s.history(name).last(), tensor.ConvSpec{Stride: [3]int{1, 1, 1}, PadT: 2})
 }
 
-// normSiLU returns silu(norm(x)).
-func (s *stream) normSiLU(name string, x tensor.Tensor) tensor.Tensor {
-	return s.ops.Activate(s.ops.L2Norm(x, s.params.Get(s.ops, name+".gamma")), tensor.SiLU)
+// normSiLUConv returns conv(silu(norm(x))) by a causal convolution.
+func (s *stream) normSiLUConv(norm, conv string, x tensor.Tensor) tensor.Tensor {
+	return s.causal(conv, x, func() tensor.Tensor {
+		return s.ops.Activate(s.ops.L2Norm(x, s.params.Get(s.ops, norm+".gamma")), tensor.SiLU)
+	})
 }
 
 // causalConv is a 3x3x3 convolution.
@@ -87,7 +95,11 @@ func (l causalConv) flops(x tensor.Shape) int64 {
 	return 54 * positions(x) * int64(l.in) * int64(l.dim)
 }
 func (l causalConv) forward(s *stream, x tensor.Tensor) tensor.Tensor {
-	return s.causal(l.name, x)
+	y := s.ops.Empty(s.compute, 1, x.Dim(1), x.Dim(2), l.dim)
+	s.ops.Update(y, func() tensor.Tensor {
+		return s.causal(l.name, x, func() tensor.Tensor { return x })
+	})
+	return y
 }
 
 // resBlock is x + conv(silu(norm(conv(silu(norm(x)))))), with a 1x1 convolution of
@@ -128,14 +140,15 @@ func (l resBlock) forward(s *stream, x tensor.Tensor) tensor.Tensor {
 		y = s.point(l.name+".shortcut", x)
 	}
 	s.ops.Scope(func() {
-		h := s.causal(l.name+".residual.2", s.normSiLU(l.name+".residual.0", x))
-		s.ops.Update(h, func() tensor.Tensor { return s.normSiLU(l.name+".residual.3", h) })
-		s.ops.AddTo(y, s.causal(l.name+".residual.6", h), tensor.Tensor{})
+		h := s.ops.Empty(s.compute, 1, x.Dim(1), x.Dim(2), l.dim)
+		s.ops.Update(h, func() tensor.Tensor { return s.normSiLUConv(l.name+".residual.0", l.name+".residual.2", x) })
+		s.ops.AddTo(y, s.normSiLUConv(l.name+".residual.3", l.name+".residual.6", h), tensor.Tensor{})
 	})
 	return y
 }
 
-// attention is x + proj(attention(norm(x))) with one head over the pixels of a frame.
+// attention is x + proj(attention(norm(x))) with one head over the pixels of a
+// frame: those of this rank attend to those of all ranks.
 type attention struct {
 	name string
 	dim  int
@@ -158,14 +171,12 @@ func (l attention) flops(x tensor.Shape) int64 {
 }
 
 func (l attention) forward(s *stream, x tensor.Tensor) tensor.Tensor {
-	pixels := x.Dim(1) * x.Dim(2)
 	s.ops.Scope(func() {
 		qkv := s.point(l.name+".to_qkv", s.ops.L2Norm(x, s.params.Get(s.ops, l.name+".norm.gamma")))
-		part := func(i int) tensor.Tensor {
-			return s.ops.Reshape(s.ops.Narrow(qkv, 3, i*l.dim, l.dim), pixels, 1, l.dim)
-		}
-		y := s.ops.Attention(part(0), part(1), part(2),
-			tensor.AttentionSpec{Scale: float32(1 / math.Sqrt(float64(l.dim))), KeyLen: pixels})
+		part := func(i int) tensor.Tensor { return s.ops.Narrow(qkv, 3, i*l.dim, l.dim) }
+		pixels := func(x tensor.Tensor) tensor.Tensor { return s.ops.Reshape(x, -1, 1, l.dim) }
+		q, k, v := pixels(part(0)), pixels(s.gathered(part(1))), pixels(s.gathered(part(2)))
+		y := s.ops.Attention(q, k, v, tensor.AttentionSpec{Scale: float32(1 / math.Sqrt(float64(l.dim))), KeyLen: k.Dim(0)})
 		s.ops.AddTo(x, s.point(l.name+".proj", s.ops.Reshape(y, 1, x.Dim(1), x.Dim(2), l.dim)), tensor.Tensor{})
 	})
 	return x
@@ -189,7 +200,7 @@ func (l head) flops(x tensor.Shape) int64      { return 54 * positions(x) * int6
 
 func (l head) forward(s *stream, x tensor.Tensor) tensor.Tensor {
 	y := s.ops.Empty(s.compute, 1, x.Dim(1), x.Dim(2), l.dim)
-	s.ops.Update(y, func() tensor.Tensor { return s.causal(l.name+".2", s.normSiLU(l.name+".0", x)) })
+	s.ops.Update(y, func() tensor.Tensor { return s.normSiLUConv(l.name+".0", l.name+".2", x) })
 	return y
 }
 

@@ -27,10 +27,19 @@ func (l upsample) flops(x tensor.Shape) int64 {
 func (l upsample) forward(s *stream, x tensor.Tensor) tensor.Tensor {
 	y := s.ops.Empty(s.compute, 1, 2*x.Dim(1), 2*x.Dim(2), l.dim)
 	s.ops.Update(y, func() tensor.Tensor { // the large frame before the convolution does not stay
-		return s.conv(l.name, s.ops.Upsample2x(x), tensor.Tensor{}, tensor.ConvSpec{
+		return s.conv(l.name, s.enlarged(x), tensor.Tensor{}, tensor.ConvSpec{
 			Stride: [3]int{1, 1, 1}, PadTop: 1, PadBottom: 1, PadLeft: 1, PadRight: 1})
 	})
 	return y
+}
+
+// enlarged returns x with each pixel repeated to 2x2, and a row of neighbours at
+// either end. The small frame is what neighbours exchange: of the two rows that
+// one of theirs becomes, the outer one is left out.
+func (s *stream) enlarged(x tensor.Tensor) tensor.Tensor {
+	above, below := s.slab.neighbours(1, 1)
+	y := s.ops.Upsample2x(s.withHalo(x, 1, 1, func() tensor.Tensor { return x }))
+	return rows(s.ops, y, above, above+2*x.Dim(1)+below)
 }
 
 // downsample halves height and width with a 3x3 convolution of stride 2. The
@@ -53,7 +62,12 @@ func (l downsample) flops(x tensor.Shape) int64 {
 }
 
 func (l downsample) forward(s *stream, x tensor.Tensor) tensor.Tensor {
-	return s.conv(l.name, x, tensor.Tensor{}, tensor.ConvSpec{Stride: [3]int{1, 2, 2}, PadBottom: 1, PadRight: 1})
+	y := s.ops.Empty(s.compute, 1, x.Dim(1)/2, x.Dim(2)/2, l.dim)
+	s.ops.Update(y, func() tensor.Tensor {
+		x := s.withHalo(x, 0, 1, func() tensor.Tensor { return x })
+		return s.conv(l.name, x, tensor.Tensor{}, tensor.ConvSpec{Stride: [3]int{1, 2, 2}, PadBottom: 1, PadRight: 1})
+	})
+	return y
 }
 
 // timeUpsample makes two frames of each but the first, which passes as it is.

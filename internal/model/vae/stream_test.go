@@ -219,7 +219,7 @@ func TestErrors(t *testing.T) {
 		{"configuration", decodeWith(broken, nil, "", 2, 2, 2, 16), nil, "3 means"},
 		{"no frames", encodeWith(0, 16, 16, 16*16*3), tensor.ErrShape, "0 frames of 16x16; want at least one"},
 		{"odd size", encodeWith(1, 16, 20, 16*20*3), tensor.ErrShape, "20x16; want at least one, with sides divisible by 8"},
-		{"frame of another size", encodeWith(1, 16, 16, 7), tensor.ErrShape, "28 bytes for F32[1, 16, 16, 3]"},
+		{"frame of another size", encodeWith(1, 16, 16, 7), tensor.ErrShape, "frame 0 has 7 floats; want 768 of [16, 16, 3]"},
 	} {
 		if tc.err == nil || !strings.Contains(tc.err.Error(), tc.want) || (tc.is != nil && !errors.Is(tc.err, tc.is)) {
 			t.Errorf("%s: error %v, want one with %q that is %v", tc.name, tc.err, tc.want, tc.is)

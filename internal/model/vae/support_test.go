@@ -2,6 +2,7 @@ package vae_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -45,23 +46,37 @@ func newBackend(t testing.TB) *cpu.Backend {
 // plan runs fn on the meta backend and returns the bytes that it takes.
 func plan(t testing.TB, like tensor.Backend, fn func(ops tensor.Ops)) [tensor.NumPurposes]int64 {
 	t.Helper()
+	peaks, err := tryPlan(like, fn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return peaks
+}
+
+func tryPlan(like tensor.Backend, fn func(ops tensor.Ops)) ([tensor.NumPurposes]int64, error) {
 	space := tensor.Unlimited()
 	ops := tensor.NewOps(context.Background(), meta.New(like), space)
 	fn(ops)
-	if ops.Err() != nil {
-		t.Fatal(ops.Err())
-	}
-	return space.Peaks()
+	return space.Peaks(), ops.Err()
 }
 
 // run plans fn, reserves exactly what the plan says, runs fn and checks that it
 // took that.
 func run(t testing.TB, b tensor.Backend, fn func(ops tensor.Ops)) {
 	t.Helper()
-	planned := plan(t, b, fn)
+	if err := tryRun(b, fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tryRun(b tensor.Backend, fn func(ops tensor.Ops)) error {
+	planned, err := tryPlan(b, fn)
+	if err != nil {
+		return err
+	}
 	space, err := tensor.Reserve(b, planned)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer space.Close()
 	ops := tensor.NewOps(context.Background(), b, space)
@@ -75,12 +90,10 @@ func run(t testing.TB, b tensor.Backend, fn func(ops tensor.Ops)) {
 	}
 	space.ResetPeaks()
 	fn(ops)
-	if ops.Err() != nil {
-		t.Fatal(ops.Err())
+	if used := space.Peaks(); ops.Err() == nil && used != planned {
+		return fmt.Errorf("bytes used %v, planned %v", used, planned)
 	}
-	if used := space.Peaks(); used != planned {
-		t.Errorf("bytes used %v, planned %v", used, planned)
-	}
+	return ops.Err()
 }
 
 // openVAE returns configuration and tensors of a checkpoint in testdata.
@@ -155,6 +168,18 @@ func random(n int) []float32 {
 func cut(x golden.Tensor, t int) []float32 {
 	s := x.Shape
 	return golden.Permute(x.F32, s, 1, 2, 3, 0)[:t*s[2]*s[3]*s[0]]
+}
+
+// crop returns the first frames, rows and columns of x [C, T, H, W], channels last.
+func crop(x golden.Tensor, frames, h, w int) (out []float32) {
+	all, s := cut(x, frames), x.Shape
+	for f := range frames {
+		for y := range h {
+			row := (f*s[2] + y) * s[3] * s[0]
+			out = append(out, all[row:row+w*s[0]]...)
+		}
+	}
+	return out
 }
 
 // decode returns the frames of z [t, h, w, 16] on the host.
