@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -31,8 +32,9 @@ func run(args []string) ends.Code {
 		return ends.Usage
 	}
 	rank, err := strconv.Atoi(os.Getenv("WANRUN_RANK"))
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "wanworker: WANRUN_RANK: %v\n", err)
+	size, sizeErr := strconv.Atoi(os.Getenv("WANRUN_WORLD_SIZE"))
+	if err := errors.Join(err, sizeErr); err != nil || rank < 0 || rank >= size {
+		fmt.Fprintf(os.Stderr, "wanworker: WANRUN_RANK %d of WANRUN_WORLD_SIZE %d (%v)\n", rank, size, err)
 		return ends.Usage
 	}
 	level := zap.WarnLevel
@@ -52,7 +54,7 @@ func run(args []string) ends.Code {
 		<-terminated
 		cancel(ends.Errorf(ends.Terminated, "stopped by SIGTERM"))
 	}()
-	err = worker.Run(ctx, worker.Config{Socket: socket, Token: os.Getenv("WANRUN_TOKEN"), Rank: rank, Build: version.Version, Log: log})
+	err = worker.Run(ctx, worker.Config{Socket: socket, Token: os.Getenv("WANRUN_TOKEN"), Rank: rank, Size: size, Build: version.Version, Log: log})
 	if err != nil {
 		log.Debug("ends", zap.Error(err))
 	}

@@ -98,10 +98,11 @@ func execute(t *testing.T, dir string, job Job) *Result {
 	}
 	b := cpu.New(2)
 	defer b.Close()
-	planned, err := run.Plan(t.Context(), b, testHost())
+	plans, err := run.Plan(t.Context(), b, testHost())
 	if err != nil {
 		t.Fatal(err)
 	}
+	planned := plans[0]
 	space, err := tensor.Reserve(b, planned.Peak())
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +112,7 @@ func execute(t *testing.T, dir string, job Job) *Result {
 			t.Error(err)
 		}
 	}()
-	used, err := run.Execute(t.Context(), b, space, discard{}, testHost())
+	used, err := run.Execute(t.Context(), b, space, nil, Discard{}, testHost())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +124,25 @@ func execute(t *testing.T, dir string, job Job) *Result {
 	return used
 }
 
+// officialTolerances are for runs in float32: a few times the distance of the
+// official code's float32 from its float64.
+var officialTolerances = map[string]float32{
+	"context": 3e-5, "context_null": 3e-5, "clip_fea": 1.5e-4, "y": 3e-5, "noise": 1e-5,
+	"latent_before_step": 5e-4, "pred_cond": 5e-4, "pred_uncond": 5e-4, "final_latent": 5e-4, "video": 3e-4,
+}
+
+func readCase(t *testing.T, file string) (c e2eCase) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // TestOfficialRuns compares whole runs with the official code in float32. The
 // official float32 differs from its float64 by up to 8e-5 in the final latent and
 // 5e-5 in frames; every tolerance is a few times that.
@@ -132,22 +152,12 @@ func TestOfficialRuns(t *testing.T) {
 		t.Fatalf("%d cases (%v)", len(files), err)
 	}
 	for _, file := range files {
-		var c e2eCase
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(data, &c); err != nil {
-			t.Fatal(err)
-		}
+		c := readCase(t, file)
 		t.Run(c.Name, func(t *testing.T) {
 			job := c.job(t)
 			execute(t, "../../testdata/ckpt_"+c.Ckpt, job)
 			want := golden.Load(t, "../../testdata/e2e/"+c.Name+".safetensors")
-			compareDump(t, job.Dump, want, map[string]float32{
-				"context": 3e-5, "context_null": 3e-5, "clip_fea": 1.5e-4, "y": 3e-5, "noise": 1e-5,
-				"latent_before_step": 5e-4, "pred_cond": 5e-4, "pred_uncond": 5e-4, "final_latent": 5e-4, "video": 3e-4,
-			})
+			compareDump(t, job.Dump, want, officialTolerances)
 			compareFrames(t, job.Dump, want)
 		})
 	}
@@ -329,7 +339,7 @@ func TestCancel(t *testing.T) {
 			cancel(errStop)
 		}
 	}
-	result, err := run.Execute(ctx, b, space, discard{}, host)
+	result, err := run.Execute(ctx, b, space, nil, Discard{}, host)
 	if err == nil || !errors.Is(err, errStop) || result.Phases[len(result.Phases)-1].Name != PhaseDenoise {
 		t.Errorf("ended in %v with %v", result.Phases, err)
 	}

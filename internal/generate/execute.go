@@ -14,9 +14,12 @@ import (
 	"github.com/wanrun/wanrun/internal/model/umt5"
 	"github.com/wanrun/wanrun/internal/model/vae"
 	"github.com/wanrun/wanrun/internal/model/wan"
+	"github.com/wanrun/wanrun/internal/nn"
 	"github.com/wanrun/wanrun/internal/noise"
 	"github.com/wanrun/wanrun/internal/sampler"
 	"github.com/wanrun/wanrun/internal/weights"
+	"github.com/wanrun/wanrun/pkg/comm"
+	"github.com/wanrun/wanrun/pkg/fsdp"
 	"github.com/wanrun/wanrun/pkg/tensor"
 )
 
@@ -26,6 +29,7 @@ type execution struct {
 	ctx     context.Context
 	backend tensor.Backend
 	space   *tensor.Space
+	ranks   *ranks
 	sink    Sink
 	host    Host
 	result  Result
@@ -37,34 +41,49 @@ type execution struct {
 	latent            []float32 // [16, T, H, W]
 }
 
-// Execute runs all phases and hands the frames to sink in order. The result so
-// far is returned with an error too.
+// Execute runs all phases and hands the frames to sink in order, on the first rank.
+// The result so far is returned with an error too. world are all ranks of the job,
+// nil for one alone; an error of this rank ends them all. The caller closes it.
 //
-// Errors: tensor.ErrNoMemory and tensor.ErrArena, the sink's, and the cause of
-// ctx; each names its phase.
-func (r *Run) Execute(ctx context.Context, b tensor.Backend, space *tensor.Space, sink Sink, host Host) (*Result, error) {
+// Errors: tensor.ErrNoMemory and tensor.ErrArena, the sink's, comm's, and the cause
+// of ctx; each names its phase.
+func (r *Run) Execute(ctx context.Context, b tensor.Backend, space *tensor.Space, world comm.Group, sink Sink, host Host) (*Result, error) {
 	e := &execution{Run: r, ctx: ctx, backend: b, space: space, sink: sink, host: host,
 		result: Result{Width: r.Width(), Height: r.Height(), Frames: r.Frames()}}
-	phases := []struct {
+	var err error
+	if e.ranks, err = join(ctx, world, r.job.Spread, r.spec.DiT.NumHeads); err == nil {
+		err = e.phases()
+	}
+	if err != nil && world != nil {
+		world.Abort(err)
+	}
+	if closeErr := e.ranks.close(); err == nil {
+		err = closeErr
+	}
+	return &e.result, err
+}
+
+// phases runs one phase after the other.
+func (e *execution) phases() error {
+	for _, p := range []struct {
 		name string
 		run  func(ops tensor.Ops) error
 		skip bool
 	}{
 		{PhaseTextEncode, e.textEncode, false},
-		{PhaseImageEncode, e.imageEncode, !r.hasPicture()},
-		{PhaseVAEEncode, e.vaeEncode, !r.hasPicture()},
+		{PhaseImageEncode, e.imageEncode, !e.hasPicture()},
+		{PhaseVAEEncode, e.vaeEncode, !e.hasPicture()},
 		{PhaseDenoise, e.denoise, false},
 		{PhaseVAEDecode, e.vaeDecode, false},
-	}
-	for _, p := range phases {
+	} {
 		if p.skip {
 			continue
 		}
 		if err := e.phase(p.name, p.run); err != nil {
-			return &e.result, fmt.Errorf("%s: %w", p.name, err)
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	return &e.result, nil
+	return nil
 }
 
 // phase runs one phase on empty arenas and notes what it took.
@@ -75,6 +94,9 @@ func (e *execution) phase(name string, run func(tensor.Ops) error) error {
 		marks[p] = a.Mark()
 	}
 	e.space.ResetPeaks()
+	if !e.ranks.alone() {
+		e.ranks.world.Enter(comm.Place{Phase: name})
+	}
 	ops := tensor.NewOps(e.ctx, e.backend, e.space)
 	err := run(ops)
 	if err == nil {
@@ -95,13 +117,49 @@ func (e *execution) progress(phase string, done, total int) {
 	e.host.Progress(Progress{Phase: phase, Done: done, Total: total})
 }
 
-// textEncode runs both prompts through T5, a block's weights at a time.
+// textEncode runs both prompts through T5, a block's weights at a time: on all ranks
+// together if T5 is sharded, else each prompt on one rank.
 func (e *execution) textEncode(ops tensor.Ops) error {
-	store := weights.NewStream(e.t5Units(), e.src.t5, e.textDType())
-	store.OnAcquire = func(done, total int) { e.progress(PhaseTextEncode, done, total) }
-	model := umt5.New(e.spec.T5, store, e.textDType())
-	contexts := model.Encode(ops, e.ids, e.negativeIDs)
-	e.context, e.negative = ops.Floats(contexts[0]), ops.Floats(contexts[1])
+	prompts := [][]int32{e.ids, e.negativeIDs}
+	contexts := make([][]float32, len(prompts))
+	encode := func(w nn.Weights, which []int) error {
+		ids := make([][]int32, len(which))
+		for i, p := range which {
+			ids[i] = prompts[p]
+		}
+		for i, c := range umt5.New(e.spec.T5, w, e.textDType()).Encode(ops, ids...) {
+			contexts[which[i]] = ops.Floats(c)
+		}
+		return ops.Err()
+	}
+	progress := func(done, total int) { e.progress(PhaseTextEncode, done, total) }
+	if e.job.Spread.ShardT5 && !e.ranks.alone() {
+		err := e.ranks.withSharded(ops, e.t5Units(), e.src.t5, e.textDType(),
+			fsdp.Options{Rest: fsdp.InFile, Phase: PhaseTextEncode, OnAcquire: progress},
+			func(w nn.Weights) error { return encode(w, []int{0, 1}) })
+		if err != nil {
+			return err
+		}
+	} else {
+		store := weights.NewStream(e.t5Units(), e.src.t5, e.textDType())
+		store.OnAcquire = progress
+		var own []int
+		for i := range prompts {
+			if e.ranks.owner(i) == e.ranks.rank() {
+				own = append(own, i)
+			}
+		}
+		if len(own) > 0 {
+			if err := encode(store, own); err != nil {
+				return err
+			}
+		}
+		for i, ids := range prompts {
+			at := comm.Place{Phase: PhaseTextEncode, Purpose: "context"}
+			contexts[i] = e.ranks.share(ops, at, contexts[i], len(ids)*e.spec.T5.Dim, e.ranks.owner(i))
+		}
+	}
+	e.context, e.negative = contexts[0], contexts[1]
 	e.job.Dump.floats("context", e.context, len(e.ids), e.spec.T5.Dim)
 	e.job.Dump.floats("context_null", e.negative, len(e.negativeIDs), e.spec.T5.Dim)
 	return ops.Err()
@@ -129,9 +187,15 @@ func (e *execution) imageEncode(ops tensor.Ops) error {
 	store := weights.NewStream(e.clipUnits(), e.src.clip, e.job.DType)
 	store.OnAcquire = func(done, total int) { e.progress(PhaseImageEncode, done, total) }
 	model := clip.New(c, store, e.job.DType)
-	for _, p := range pictures {
-		features := model.Encode(ops, picture.ClipInput(p, c.ImageSize, c.Mean, c.Std))
-		e.clipFea = append(e.clipFea, ops.Floats(features)...)
+	for i, p := range pictures {
+		var features []float32
+		if e.ranks.owner(i) == e.ranks.rank() {
+			ops.Scope(func() {
+				features = ops.Floats(model.Encode(ops, picture.ClipInput(p, c.ImageSize, c.Mean, c.Std)))
+			})
+		}
+		at := comm.Place{Phase: PhaseImageEncode, Purpose: "features"}
+		e.clipFea = append(e.clipFea, e.ranks.share(ops, at, features, c.NumTokens()*c.Dim, e.ranks.owner(i))...)
 	}
 	e.job.Dump.floats("clip_fea", e.clipFea, len(pictures), c.NumTokens(), c.Dim)
 	return ops.Err()
@@ -153,7 +217,16 @@ func (e *execution) vaeEncode(ops tensor.Ops) error {
 	}
 	resident := weights.Load(ops, vae.EncoderUnits(e.spec.VAE), e.src.vae, tensor.F32)
 	grey := make([]float32, h*w*3)
-	zTHWC := vae.NewEncoder(e.spec.VAE, resident, tensor.F32).Encode(ops, frames, h, w, func(i int) (hwc []float32, same bool) {
+	encoder := vae.NewEncoder(e.spec.VAE, resident, tensor.F32)
+	if !e.ranks.alone() {
+		slabs, err := e.ranks.slabs(e.ctx, e.latH, PhaseVAEEncode)
+		if err != nil {
+			return err
+		}
+		defer func() { ops.Fail(slabs.Close()) }()
+		encoder.Slabs = slabs
+	}
+	zTHWC := encoder.Encode(ops, frames, h, w, func(i int) (hwc []float32, same bool) {
 		e.progress(PhaseVAEEncode, i, frames)
 		switch i {
 		case 0:
@@ -187,8 +260,8 @@ func (e *execution) toDevice(ops tensor.Ops, x []float32) tensor.Tensor {
 	return dst
 }
 
-// denoise runs the sampler from noise to the clean latent. Conditional and
-// unconditional predictions are two branches of one forward.
+// denoise runs the sampler from noise to the clean latent. Every rank runs the
+// sampler on the same numbers; the predictions are made together.
 func (e *execution) denoise(ops tensor.Ops) error {
 	e.latent = make([]float32, e.spec.DiT.OutDim*e.latT*e.latH*e.latW)
 	noise.Fill(e.latent, e.job.Seed, e.job.NoiseKind)
@@ -196,34 +269,57 @@ func (e *execution) denoise(ops tensor.Ops) error {
 	if err != nil {
 		return ends.As(ends.BadInput, err)
 	}
-	shape := []int{e.spec.DiT.OutDim, e.latT, e.latH, e.latW}
-	e.job.Dump.floats("noise", e.latent, shape...)
+	e.job.Dump.floats("noise", e.latent, e.latentShape()...)
 	e.job.Dump.ints("timesteps", solver.Timesteps())
-
 	e.progress(PhaseDenoise, 0, e.job.Steps)
-	model := wan.New(e.spec.DiT, weights.NewStream(wan.PrepareUnits(e.spec.DiT), e.src.dit, e.job.DType), e.job.DType)
-	conds := e.prepareContext(ops, model)
-	model.Weights = weights.Load(ops, wan.ForwardUnits(e.spec.DiT), e.src.dit, e.job.DType)
 
-	kept := ops.Using(tensor.Latents)
+	model := wan.New(e.spec.DiT, nil, e.job.DType)
+	model.Seq = e.ranks.sequence()
+	var conds []*wan.Cond
+	err = e.withDiT(ops, wan.PrepareUnits(e.spec.DiT), true, func(w nn.Weights) error {
+		model.Weights = w
+		conds = e.prepareContext(ops, model)
+		return ops.Err()
+	})
+	if err != nil {
+		return err
+	}
+	return e.withDiT(ops, wan.ForwardUnits(e.spec.DiT), false, func(w nn.Weights) error {
+		model.Weights = w
+		return e.sample(ops, model, conds, solver)
+	})
+}
+
+func (e *execution) latentShape() []int { return []int{e.spec.DiT.OutDim, e.latT, e.latH, e.latW} }
+
+// sample runs the steps. Conditional and unconditional predictions are two branches
+// of one forward, or of one rank each.
+func (e *execution) sample(ops tensor.Ops, model *wan.Model, conds []*wan.Cond, solver sampler.Solver) error {
 	var yTHWC tensor.Tensor
 	if e.y != nil {
-		yTHWC = e.toDevice(kept, e.y)
+		yTHWC = e.toDevice(ops.Using(tensor.Latents), e.y)
 	}
-	pred := [2][]float32{make([]float32, len(e.latent)), make([]float32, len(e.latent))}
+	own := make([][]float32, len(conds))
+	for b := range own {
+		own[b] = make([]float32, len(e.latent))
+	}
 	for i, t := range solver.Timesteps() {
-		e.job.Dump.step("latent_before_step", e.latent, shape...)
+		e.job.Dump.step("latent_before_step", e.latent, e.latentShape()...)
+		if e.ranks.seq != nil {
+			e.ranks.seq.Begin(PhaseDenoise, i+1, len(conds))
+		}
 		ops.Scope(func() {
 			out := model.Forward(ops, e.toDevice(ops, e.latent), yTHWC, t, conds...)
-			for b := range pred {
-				ops.Scope(func() { ops.ReadFloats(pred[b], ops.Permute(out[b], 3, 0, 1, 2)) })
+			for b := range own {
+				ops.Scope(func() { ops.ReadFloats(own[b], ops.Permute(out[b], 3, 0, 1, 2)) })
 			}
 		})
+		pred := e.ranks.guide(ops, comm.Place{Phase: PhaseDenoise, Step: i + 1, Purpose: "guidance"}, own)
 		if err := ops.Err(); err != nil {
 			return fmt.Errorf("step %d of %d: %w", i+1, e.job.Steps, err)
 		}
-		e.job.Dump.step("pred_cond", pred[0], shape...)
-		e.job.Dump.step("pred_uncond", pred[1], shape...)
+		e.job.Dump.step("pred_cond", pred[0], e.latentShape()...)
+		e.job.Dump.step("pred_uncond", pred[1], e.latentShape()...)
 		sampler.ClassifierFreeGuidance(pred[0], pred[0], pred[1], float32(e.job.GuideScale))
 		if err := solver.Step(i, e.latent, pred[0]); err != nil {
 			return err
@@ -233,12 +329,12 @@ func (e *execution) denoise(ops tensor.Ops) error {
 		}
 		e.progress(PhaseDenoise, i+1, e.job.Steps)
 	}
-	e.job.Dump.floats("final_latent", e.latent, shape...)
+	e.job.Dump.floats("final_latent", e.latent, e.latentShape()...)
 	return nil
 }
 
-// prepareContext makes the keys and values of cross-attention, which stay for all
-// steps, and frees the features they are made of.
+// prepareContext makes the keys and values of cross-attention of the branches that
+// this rank runs. They stay for all steps; the features they are made of are freed.
 func (e *execution) prepareContext(ops tensor.Ops, model *wan.Model) (conds []*wan.Cond) {
 	ops.Scope(func() {
 		var clipFea tensor.Tensor
@@ -246,8 +342,11 @@ func (e *execution) prepareContext(ops tensor.Ops, model *wan.Model) (conds []*w
 			clipFea = ops.FromFloats(e.clipFea, e.spec.DiT.ImageTokens(), e.spec.DiT.ClipDim)
 		}
 		d := e.spec.T5.Dim
-		conds = model.Prepare(ops, clipFea,
-			ops.FromFloats(e.context, len(e.ids), d), ops.FromFloats(e.negative, len(e.negativeIDs), d))
+		contexts := []tensor.Tensor{ops.FromFloats(e.context, len(e.ids), d), ops.FromFloats(e.negative, len(e.negativeIDs), d)}
+		if e.ranks.branches != nil {
+			contexts = contexts[e.ranks.coord.CFG:][:1]
+		}
+		conds = model.Prepare(ops, clipFea, contexts...)
 	})
 	return conds
 }
@@ -263,36 +362,57 @@ func finite(x []float32) error {
 	return nil
 }
 
-// vaeDecode hands the frames on as they are finished.
+// vaeDecode hands the frames on as they are finished: each rank decodes its rows,
+// the first collects the frames, as bytes, and writes them.
 func (e *execution) vaeDecode(ops tensor.Ops) error {
 	resident := weights.Load(ops, vae.DecoderUnits(e.spec.VAE), e.src.vae, tensor.F32)
 	zTHWC := e.toDevice(ops.Using(tensor.Latents), e.latent)
+	decoder := vae.NewDecoder(e.spec.VAE, resident, tensor.F32)
+	if !e.ranks.alone() {
+		slabs, err := e.ranks.slabs(e.ctx, e.latH, PhaseVAEDecode)
+		if err != nil {
+			return err
+		}
+		defer func() { ops.Fail(slabs.Close()) }()
+		decoder.Slabs = slabs
+	}
 	var video []float32 // [F, H, W, 3], only for a dump
 	done := 0
 	e.progress(PhaseVAEDecode, 0, e.latT)
-	err := vae.NewDecoder(e.spec.VAE, resident, tensor.F32).Decode(ops, zTHWC, func(framesTHWC tensor.Tensor) error {
-		if e.job.Dump != nil {
-			video = append(video, ops.Floats(framesTHWC)...)
-		}
-		rgb := ops.Bytes(ops.Quantize(framesTHWC, e.job.RoundPixels))
-		if err := ops.Err(); err != nil {
-			return err
-		}
-		e.job.Dump.frames(rgb, e.Height(), e.Width())
-		frame := 3 * e.Height() * e.Width()
-		for i := 0; i < len(rgb); i += frame {
-			if err := e.sink.WriteFrame(rgb[i : i+frame]); err != nil {
-				return err
+	err := decoder.Decode(ops, zTHWC, func(framesTHWC tensor.Tensor) error {
+		if e.dumping {
+			if whole := decoder.Slabs.Collect(ops, framesTHWC); !whole.IsNone() && e.job.Dump != nil {
+				video = append(video, ops.Floats(whole)...)
 			}
 		}
+		whole := decoder.Slabs.Collect(ops, ops.Quantize(framesTHWC, e.job.RoundPixels))
 		done++
 		e.progress(PhaseVAEDecode, done, e.latT)
-		return nil
+		if whole.IsNone() {
+			return ops.Err()
+		}
+		return e.writeFrames(ops, whole)
 	})
-	if err == nil && e.job.Dump != nil {
+	if err == nil && e.job.Dump != nil && len(video) > 0 {
 		e.job.Dump.floats("video", channelsFirst(video, e.job.FrameNum, e.Height()*e.Width()), 3, e.job.FrameNum, e.Height(), e.Width())
 	}
 	return err
+}
+
+// writeFrames hands byte frames [F, H, W, 3] to the sink.
+func (e *execution) writeFrames(ops tensor.Ops, frames tensor.Tensor) error {
+	rgb := ops.Bytes(frames)
+	if err := ops.Err(); err != nil {
+		return err
+	}
+	e.job.Dump.frames(rgb, e.Height(), e.Width())
+	frame := 3 * e.Height() * e.Width()
+	for i := 0; i < len(rgb); i += frame {
+		if err := e.sink.WriteFrame(rgb[i : i+frame]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // channelsFirst turns [F, pixels, 3] into [3, F, pixels].

@@ -44,6 +44,7 @@ type Job struct {
 	Seed          int64
 	NoiseKind     noise.Kind
 	DType         tensor.DType // compute type of T5, CLIP and DiT; the VAE is F32
+	Spread        Spread
 	// Compat reproduces the official crop of a last picture of another size.
 	Compat bool
 	// RoundPixels rounds to bytes as the official picture writer does, where the

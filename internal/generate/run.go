@@ -2,11 +2,14 @@ package generate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	"github.com/wanrun/wanrun/internal/backend/meta"
 	"github.com/wanrun/wanrun/internal/checkpoint"
+	commmeta "github.com/wanrun/wanrun/internal/comm/meta"
 	"github.com/wanrun/wanrun/internal/ends"
 	"github.com/wanrun/wanrun/internal/media/picture"
 	"github.com/wanrun/wanrun/internal/model/clip"
@@ -16,6 +19,7 @@ import (
 	"github.com/wanrun/wanrun/internal/tokenizer"
 	"github.com/wanrun/wanrun/internal/tokenizer/clean"
 	"github.com/wanrun/wanrun/internal/weights"
+	"github.com/wanrun/wanrun/pkg/comm"
 	"github.com/wanrun/wanrun/pkg/tensor"
 )
 
@@ -29,6 +33,8 @@ type Run struct {
 	ids, negativeIDs []int32
 	// latT, latH and latW are the size of the latent.
 	latT, latH, latW int
+	// dumping says that the run keeps what it computes. It moves more between ranks.
+	dumping bool
 	// Notices are remarks for the user on inputs that were changed.
 	Notices []string
 }
@@ -42,7 +48,7 @@ type sources struct {
 // names and shapes of all weights, the size and the pictures. Errors are of class
 // ends.BadInput. The checkpoint must stay open for the run.
 func Prepare(ctx context.Context, job Job, ckpt *checkpoint.Checkpoint) (*Run, error) {
-	r := &Run{job: job, spec: ckpt.Spec}
+	r := &Run{job: job, spec: ckpt.Spec, dumping: job.Dump != nil}
 	for _, step := range []func() error{
 		func() error { return r.openSources(ctx, ckpt) },
 		func() error {
@@ -159,19 +165,50 @@ func (r *Run) size() error {
 }
 
 // Plan runs the job on the meta backend as like would run it, and returns the
-// exact arena peaks of each phase. One step is planned: all steps are alike.
-func (r *Run) Plan(ctx context.Context, like tensor.Backend, host Host) (*Result, error) {
+// exact arena peaks of each phase, one result a rank. One step is planned: all
+// steps are alike.
+func (r *Run) Plan(ctx context.Context, like tensor.Backend, host Host) ([]*Result, error) {
 	planned := *r
 	planned.src = sources{}
 	planned.job.Steps = 1
 	planned.job.Dump = nil
 	host.Progress = func(Progress) {}
-	return planned.Execute(ctx, meta.New(like), tensor.Unlimited(), discard{}, host)
+	size := max(r.job.Spread.Mesh.Size(), 1)
+	if size == 1 {
+		result, err := planned.Execute(ctx, meta.New(like), tensor.Unlimited(), nil, Discard{}, host)
+		return []*Result{result}, err
+	}
+	// The ranks compare their collectives as real ones do.
+	results, errs := make([]*Result, size), make([]error, size)
+	var wg sync.WaitGroup
+	for rank, world := range commmeta.New(size, nil) {
+		wg.Go(func() {
+			results[rank], errs[rank] = planned.Execute(ctx, meta.New(like), tensor.Unlimited(), world, Discard{}, host)
+			if err := world.Close(); errs[rank] == nil {
+				errs[rank] = err
+			}
+		})
+	}
+	wg.Wait()
+	return results, firstCause(errs)
 }
 
-type discard struct{}
+// firstCause returns the error of a rank that failed by itself, rather than because
+// another did.
+func firstCause(errs []error) error {
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, comm.ErrAborted) {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
 
-func (discard) WriteFrame([]byte) error { return nil }
+// Discard is the sink of ranks that get no frames, and of plans.
+type Discard struct{}
+
+// WriteFrame drops the frame.
+func (Discard) WriteFrame([]byte) error { return nil }
 
 // lastPicture returns the last picture of flf2v as CLIP and the VAE get it: whole,
 // or with Compat cropped to the first one's size as the official code does.

@@ -9,6 +9,8 @@ import (
 	"github.com/wanrun/wanrun/internal/noise"
 	"github.com/wanrun/wanrun/internal/sampler"
 	"github.com/wanrun/wanrun/internal/task"
+	"github.com/wanrun/wanrun/pkg/fsdp"
+	"github.com/wanrun/wanrun/pkg/sharding"
 	"github.com/wanrun/wanrun/pkg/tensor"
 )
 
@@ -45,6 +47,9 @@ func (w *worker) typedJob() (generate.Job, error) {
 		GuideScale: m.GetGuideScale(), Seed: m.GetSeed(), NoiseKind: kind, DType: dtype, Compat: m.GetCompat(), ScanWeights: m.GetScanWeights(),
 		RoundPixels: name.Kind() == task.KindT2I,
 	}
+	if job.Spread, err = w.spread(); err != nil {
+		return generate.Job{}, err
+	}
 	if job.First, err = w.picture(m.GetImage()); err != nil {
 		return generate.Job{}, err
 	}
@@ -73,4 +78,22 @@ func (w *worker) picture(path string) (*picture.RGB, error) {
 		return nil, fmt.Errorf("picture %q: %w", path, err)
 	}
 	return p, nil
+}
+
+// rests are the places where sharded weights may rest, as jobs name them.
+var rests = map[string]fsdp.Rest{"": fsdp.OnDevice, "device": fsdp.OnDevice, "host": fsdp.OnHost, "file": fsdp.InFile}
+
+// spread is how the job is spread over its ranks, of which there must be as many as
+// were started.
+func (w *worker) spread() (generate.Spread, error) {
+	m := w.job
+	rest, ok := rests[m.GetOffloadDit()]
+	if !ok {
+		return generate.Spread{}, fmt.Errorf("unknown place of rest %q for the DiT's weights", m.GetOffloadDit())
+	}
+	mesh := sharding.Mesh{CFG: max(int(m.GetCfg()), 1), Ring: max(int(m.GetRing()), 1), Ulysses: max(int(m.GetUlysses()), 1), FSDP: w.config.Size}
+	if mesh.Size() != w.config.Size {
+		return generate.Spread{}, fmt.Errorf("a job for %d ranks (%v), where %d were started", mesh.Size(), mesh, w.config.Size)
+	}
+	return generate.Spread{Mesh: mesh, ShardDiT: m.GetDitFsdp(), ShardT5: m.GetT5Fsdp(), Rest: rest, CompatPadding: m.GetCompatPadding()}, nil
 }

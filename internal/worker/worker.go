@@ -23,6 +23,7 @@ import (
 	"github.com/wanrun/wanrun/internal/generate"
 	"github.com/wanrun/wanrun/internal/media"
 	"github.com/wanrun/wanrun/internal/version"
+	"github.com/wanrun/wanrun/pkg/comm"
 	"github.com/wanrun/wanrun/pkg/tensor"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
@@ -30,7 +31,7 @@ import (
 // Config is what a worker gets from its environment.
 type Config struct {
 	Socket, Token string
-	Rank          int
+	Rank, Size    int
 	Build         string
 	Log           *zap.Logger
 }
@@ -43,7 +44,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	w := &worker{job: job, session: session, log: c.Log, start: time.Now()}
+	w := &worker{config: c, job: job, session: session, log: c.Log, start: time.Now()}
 	err = w.generate(session.Context())
 	if err != nil && session.Context().Err() != nil {
 		err = context.Cause(session.Context()) // whatever failed then failed because of it
@@ -55,6 +56,7 @@ func Run(ctx context.Context, c Config) error {
 }
 
 type worker struct {
+	config  Config
 	job     *wanrunv1.Job
 	session *control.Session
 	log     *zap.Logger
@@ -62,11 +64,11 @@ type worker struct {
 
 	phase     string
 	phases    []generate.PhaseResult
-	planned   *generate.Result
+	planned   *generate.Result // of this rank
 	result    *generate.Result
 	reserved  *tensor.Space
 	backend   tensor.Backend
-	writer    media.FrameWriter
+	writer    media.FrameWriter // nil but on the first rank
 	notices   []string
 	size      int64 // of the output
 	phaseFrom time.Time
@@ -101,22 +103,35 @@ func (w *worker) generate(ctx context.Context) (err error) {
 	w.notices = append(w.notices, run.Notices...)
 	w.log.Debug("inputs are good", zap.Int("width", run.Width()), zap.Int("height", run.Height()))
 
-	if err := w.openOutput(run); err != nil {
-		return ends.As(ends.OutputLost, err)
+	if w.config.Rank == 0 {
+		if err := w.openOutput(run); err != nil {
+			return ends.As(ends.OutputLost, err)
+		}
+		defer w.writer.Abort()
 	}
-	defer w.writer.Abort()
-	return w.execute(ctx, run, job)
+	world, ctx, leave, err := w.join(ctx)
+	if err != nil {
+		return classify(err)
+	}
+	err = w.execute(ctx, run, job, world)
+	return classify(leave(err))
 }
 
-func (w *worker) execute(ctx context.Context, run *generate.Run, job generate.Job) (err error) {
-	backend := cpu.New(int(w.job.GetThreads()))
+func (w *worker) execute(ctx context.Context, run *generate.Run, job generate.Job, world comm.Group) (err error) {
+	threads := int(w.job.GetThreads())
+	if threads == 0 {
+		threads = max(1, cpu.Threads()/w.config.Size)
+	}
+	backend := cpu.New(threads)
 	defer backend.Close()
 	w.backend = backend
 	host := generate.Host{Now: time.Now, RSSPeak: rssPeak, Progress: w.progress}
 
-	if w.planned, err = run.Plan(ctx, backend, host); err != nil {
+	plans, err := run.Plan(ctx, backend, host)
+	if err != nil {
 		return fmt.Errorf("plan: %w", err)
 	}
+	w.planned = plans[w.config.Rank]
 	w.end()
 	w.reserved, err = tensor.Reserve(backend, w.planned.Peak())
 	if err != nil {
@@ -124,10 +139,10 @@ func (w *worker) execute(ctx context.Context, run *generate.Run, job generate.Jo
 	}
 	defer func() { err = errors.Join(err, w.reserved.Close()) }()
 
-	w.result, err = run.Execute(ctx, backend, w.reserved, w.writer, host)
+	w.result, err = run.Execute(ctx, backend, w.reserved, world, w.sink(), host)
 	w.phases = append(w.phases, w.result.Phases...)
-	if err != nil {
-		return classify(err)
+	if err != nil || w.writer == nil {
+		return err
 	}
 	w.begin(generate.PhaseWrite)
 	if err := w.finish(job); err != nil {
@@ -137,9 +152,23 @@ func (w *worker) execute(ctx context.Context, run *generate.Run, job generate.Jo
 	return nil
 }
 
+// sink is where this rank's frames go: only the first has any.
+func (w *worker) sink() generate.Sink {
+	if w.writer == nil {
+		return generate.Discard{}
+	}
+	return w.writer
+}
+
 // classify gives an error of a phase its class.
 func classify(err error) error {
 	switch {
+	case errors.Is(err, comm.ErrTimeout):
+		return ends.As(ends.Hang, err)
+	case errors.Is(err, comm.ErrMismatch):
+		return ends.As(ends.Bug, err)
+	case errors.Is(err, comm.ErrAborted):
+		return ends.As(ends.PeerLost, err)
 	case errors.Is(err, tensor.ErrNoMemory):
 		return ends.As(ends.HostMemory, err)
 	case errors.Is(err, media.ErrOutput):

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -72,7 +73,7 @@ func run(t *testing.T, job *wanrunv1.Job, onProgress func(*control.Server, *wanr
 	if onProgress != nil {
 		l.onProgress = func(p *wanrunv1.Progress) { onProgress(server, p) }
 	}
-	err = Run(t.Context(), Config{Socket: server.Socket(), Token: server.Token(), Build: "test", Log: zaptest.NewLogger(t)})
+	err = Run(t.Context(), Config{Socket: server.Socket(), Token: server.Token(), Size: 1, Build: "test", Log: zaptest.NewLogger(t)})
 	if detachErr := <-l.detached; detachErr != nil {
 		t.Errorf("detached with %v", detachErr)
 	}
@@ -180,5 +181,92 @@ func TestParseStatus(t *testing.T) {
 		if got := parseStatus([]byte(status), key); got != want {
 			t.Errorf("parseStatus(%q) = %d, want %d", key, got, want)
 		}
+	}
+}
+
+// runRanks runs the ranks of a job as goroutines that talk as processes do.
+func runRanks(t *testing.T, job *wanrunv1.Job, size int) (*ranksLauncher, []error) {
+	t.Helper()
+	l := &ranksLauncher{job: job, reports: make([]*wanrunv1.Report, size), detached: make(chan error, size)}
+	server, err := control.Serve(t.TempDir(), size, "test", l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.server = server
+	defer func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	errs := make([]error, size)
+	var wg sync.WaitGroup
+	for rank := range size {
+		wg.Go(func() {
+			errs[rank] = Run(t.Context(), Config{Socket: server.Socket(), Token: server.Token(), Rank: rank, Size: size, Build: "test",
+				Log: zaptest.NewLogger(t)})
+		})
+	}
+	wg.Wait()
+	return l, errs
+}
+
+type ranksLauncher struct {
+	job      *wanrunv1.Job
+	server   *control.Server
+	reports  []*wanrunv1.Report
+	detached chan error
+}
+
+func (l *ranksLauncher) Attached(*wanrunv1.Hello) (*wanrunv1.Job, error) { return l.job, nil }
+func (l *ranksLauncher) Progress(int, *wanrunv1.Progress)                {}
+func (l *ranksLauncher) Report(rank int, r *wanrunv1.Report) {
+	l.reports[rank] = r
+	if r.GetExitCode() != 0 { // a group dies together
+		go l.server.Abort(ends.PeerLost, fmt.Sprintf("rank %d failed", rank))
+	}
+}
+func (l *ranksLauncher) Detached(_ int, err error) { l.detached <- err }
+func (l *ranksLauncher) Refused(error)             {}
+
+// TestRanks sees that four ranks make the video of one, frame for frame.
+func TestRanks(t *testing.T) {
+	dir := t.TempDir()
+	one := demoJob(dir)
+	one.Dump = filepath.Join(dir, "one.safetensors")
+	if _, err := run(t, one, nil); err != nil {
+		t.Fatal(err)
+	}
+	many := demoJob(dir)
+	many.Output, many.Dump = filepath.Join(dir, "many.mp4"), filepath.Join(dir, "many.safetensors")
+	many.Cfg, many.Ulysses, many.DitFsdp, many.T5Fsdp, many.OffloadDit = 2, 2, true, true, "host"
+	l, errs := runRanks(t, many, 4)
+	for rank, err := range errs {
+		r := l.reports[rank]
+		if err != nil || r.GetExitCode() != 0 || r.GetUsedBytes() == 0 || r.GetUsedBytes() != r.GetPredictedBytes() {
+			t.Errorf("rank %d: %v; report %v", rank, err, r)
+		}
+		if (r.GetOutput() != "") != (rank == 0) {
+			t.Errorf("rank %d wrote %q", rank, r.GetOutput())
+		}
+	}
+	want, got := golden.Load(t, one.GetDump()), golden.Load(t, many.GetDump())
+	const frames = "video_uint8_FHWC"
+	if string(got[frames].U8) != string(want[frames].U8) {
+		t.Error("four ranks made other frames than one")
+	}
+}
+
+// TestRankFails sees that the failure of one rank is told by it alone, and that
+// the others name it.
+func TestRankFails(t *testing.T) {
+	job := demoJob(t.TempDir())
+	job.Ulysses = 2
+	job.Output = "missing/out.mp4" // which the first rank alone opens
+	l, errs := runRanks(t, job, 2)
+	if got := ends.CodeOf(errs[0]); got != ends.OutputLost {
+		t.Errorf("rank 0 ended as %v: %v", got, errs[0])
+	}
+	if got := ends.CodeOf(errs[1]); got != ends.PeerLost || l.reports[1].GetError() != "rank 0 failed" {
+		t.Errorf("rank 1 ended as %v: %v (%v)", got, errs[1], l.reports[1])
 	}
 }

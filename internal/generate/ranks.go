@@ -1,0 +1,212 @@
+package generate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/wanrun/wanrun/internal/checkpoint"
+	"github.com/wanrun/wanrun/internal/model/wan"
+	"github.com/wanrun/wanrun/internal/nn"
+	"github.com/wanrun/wanrun/internal/parallel"
+	"github.com/wanrun/wanrun/internal/sharded"
+	"github.com/wanrun/wanrun/internal/weights"
+	"github.com/wanrun/wanrun/pkg/comm"
+	"github.com/wanrun/wanrun/pkg/fsdp"
+	"github.com/wanrun/wanrun/pkg/sharding"
+	"github.com/wanrun/wanrun/pkg/tensor"
+	"github.com/wanrun/wanrun/pkg/ulysses"
+)
+
+// Spread says how a job is spread over ranks. All ranks have the same. The zero
+// Spread is one rank.
+type Spread struct {
+	Mesh sharding.Mesh
+	// ShardDiT and ShardT5 keep 1/P of the weights on each rank of the mesh's FSDP
+	// axis, gathered a unit at a time; otherwise the DiT is whole on every rank, and
+	// T5 runs on the first ranks, a prompt each.
+	ShardDiT, ShardT5 bool
+	// Rest is where the shards of the DiT are between uses.
+	Rest fsdp.Rest
+	// CompatPadding attends to padding tokens as the official code does.
+	CompatPadding bool
+}
+
+// ranks is a rank's membership in the groups of a run; without a world it is alone
+// and every method does what one rank does.
+type ranks struct {
+	world    comm.Group // nil for one rank
+	weights  comm.Group // shares one copy of sharded weights
+	branches comm.Group // one rank of each branch of guidance; nil if every rank runs both
+	seq      *ulysses.Attention
+	coord    sharding.Coord
+	closers  []func() error // of the groups, in order of their making
+}
+
+// join makes the groups. It is a collective. Sub-groups of what failed are closed
+// with the world.
+func join(ctx context.Context, world comm.Group, s Spread, heads int) (*ranks, error) {
+	r := &ranks{}
+	if world == nil || world.Size() == 1 {
+		return r, nil
+	}
+	if err := s.Mesh.Check(world.Size(), heads); err != nil {
+		return r, fmt.Errorf("mesh: %w", err)
+	}
+	r.world, r.coord = world, s.Mesh.Coord(world.Rank())
+	var err error
+	if r.weights, err = r.split(ctx, s.Mesh, sharding.FSDP); err != nil {
+		return r, err
+	}
+	if s.Mesh.CFG > 1 {
+		if r.branches, err = r.split(ctx, s.Mesh, sharding.CFG); err != nil {
+			return r, err
+		}
+	}
+	sequence, err := r.split(ctx, s.Mesh, sharding.Sequence)
+	if err != nil {
+		return r, err
+	}
+	r.seq, err = ulysses.New(ctx, sequence, ulysses.Options{Heads: heads, Degree: s.Mesh.Ulysses, CompatPadding: s.CompatPadding})
+	if err != nil {
+		return r, err
+	}
+	r.closers = append(r.closers, r.seq.Close)
+	return r, nil
+}
+
+func (r *ranks) split(ctx context.Context, m sharding.Mesh, axis sharding.Axis) (comm.Group, error) {
+	g, err := r.world.Split(ctx, comm.Place{Purpose: "groups"}, m.Color(axis, r.world.Rank()), r.world.Rank())
+	if err != nil {
+		return nil, fmt.Errorf("%v group: %w", axis, err)
+	}
+	r.closers = append(r.closers, g.Close)
+	return g, nil
+}
+
+// close leaves the groups that join made.
+func (r *ranks) close() error {
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func (r *ranks) alone() bool { return r.world == nil }
+
+func (r *ranks) rank() int {
+	if r.alone() {
+		return 0
+	}
+	return r.world.Rank()
+}
+
+// owner returns the rank that computes part i of what is not spread.
+func (r *ranks) owner(i int) int {
+	if r.alone() {
+		return 0
+	}
+	return i % r.world.Size()
+}
+
+// share returns the n floats x that root has computed, on every rank.
+func (r *ranks) share(ops tensor.Ops, at comm.Place, x []float32, n, root int) []float32 {
+	if r.alone() {
+		return x
+	}
+	staging := ops.Using(tensor.Collective)
+	staging.Scope(func() {
+		t := staging.Empty(tensor.F32, n)
+		if r.rank() == root {
+			staging.CopyTo(t, staging.FromFloats(x, n))
+		} else {
+			x = make([]float32, n)
+		}
+		if ops.Err() == nil {
+			ops.Fail(r.world.Broadcast(ops.Context(), at, t, root))
+			ops.ReadFloats(x, t)
+		}
+	})
+	return x
+}
+
+// guide returns the predictions of both branches, of which this rank has made
+// those in pred: both, or its own.
+func (r *ranks) guide(ops tensor.Ops, at comm.Place, pred [][]float32) [][]float32 {
+	if r.branches == nil {
+		return pred
+	}
+	n := len(pred[0])
+	both := [][]float32{make([]float32, n), make([]float32, n)}
+	staging := ops.Using(tensor.Collective)
+	staging.Scope(func() {
+		all := staging.Empty(tensor.F32, 2, n)
+		own := staging.FromFloats(pred[0], n)
+		if ops.Err() == nil {
+			ops.Fail(r.branches.AllGather(ops.Context(), at, all, own, nil))
+		}
+		for b := range both {
+			if ops.Err() == nil {
+				ops.ReadFloats(both[b], ops.Reshape(all.Slice(b, 1), n))
+			}
+		}
+	})
+	return both
+}
+
+// slabs spreads the rows of the VAE's frames over all ranks.
+func (r *ranks) slabs(ctx context.Context, height int, phase string) (*parallel.Slabs, error) {
+	return parallel.NewSlabs(ctx, r.world, height, phase)
+}
+
+// sequence is how the DiT's tokens are spread.
+func (r *ranks) sequence() wan.SeqParallel {
+	if r.seq == nil {
+		return wan.Whole{}
+	}
+	return r.seq
+}
+
+// withSharded runs fn with the weights of units, sharded over the ranks that share
+// a copy, and frees them.
+func (r *ranks) withSharded(ops tensor.Ops, units []nn.Unit, src checkpoint.Source, compute tensor.DType, opts fsdp.Options, fn func(nn.Weights) error) error {
+	parts, err := sharded.Units(units, compute)
+	if err != nil {
+		return err
+	}
+	held, gathered := ops.Using(tensor.Weights), ops.Using(tensor.Gathered)
+	held.Scope(func() {
+		gathered.Scope(func() {
+			opts.Group = r.weights
+			store := fsdp.Open(ops, parts, sharded.Reader(src), opts)
+			if ops.Err() == nil {
+				err = fn(fsdp.Weights[nn.Params]{Store: store})
+			}
+			ops.Fail(err)
+			if ops.Err() != nil {
+				r.world.Abort(ops.Err()) // nobody waits for this rank's next gathering
+			}
+			ops.Fail(store.Close())
+		})
+	})
+	return ops.Err()
+}
+
+// withDiT runs fn with the DiT's weights of units: sharded, or streamed if they are
+// used once, or whole.
+func (e *execution) withDiT(ops tensor.Ops, units []nn.Unit, once bool, fn func(nn.Weights) error) error {
+	s := e.job.Spread
+	switch {
+	case s.ShardDiT && !e.ranks.alone():
+		opts := fsdp.Options{Rest: s.Rest, Cyclic: !once, Phase: PhaseDenoise}
+		if once {
+			opts.Rest = fsdp.InFile // its units are read once either way
+		}
+		return e.ranks.withSharded(ops, units, e.src.dit, e.job.DType, opts, fn)
+	case once:
+		return fn(weights.NewStream(units, e.src.dit, e.job.DType))
+	default:
+		return fn(weights.Load(ops, units, e.src.dit, e.job.DType))
+	}
+}
