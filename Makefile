@@ -25,8 +25,9 @@ test: build ## all tests; installs nothing (see deps)
 	$(GO) test -tags '$(TAGS)' -timeout 12m ./...
 	$(if $(DNNL),$(GO) test -timeout 12m ./internal/backend/... ./internal/model/...,@echo "oneDNN not found: its tests did not run; make deps installs it")
 
-test-race: ## the concurrent packages under the race detector
-	$(GO) test -race -timeout 10m ./internal/control/... ./internal/launch/... ./internal/backend/...
+test-race: ## what runs at the same time as something else, under the race detector
+	$(GO) test -race -timeout 10m ./internal/control/... ./internal/launch/... ./internal/worker ./pkg/... ./internal/comm/... ./internal/parallel
+	$(GO) test -race -short -timeout 10m ./internal/sharded ./internal/generate
 
 lint: bin/staticcheck ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
@@ -40,8 +41,10 @@ bin/staticcheck: tools/go.mod
 demo: build ## videos from the built-in demo model into out/
 	@tools/demo.sh
 
-bench: ## DiT block, attention, VAE decode, load; see docs/log.md
+bench: ## DiT block, attention, VAE, load, ranks, collectives; see docs/log.md
 	$(GO) test -tags '$(TAGS)' -run '^$$' -bench . -skip '/go$$' -benchtime 3x ./internal/backend/cpu ./internal/model/... ./internal/weights
+	$(GO) test -run '^$$' -bench . -benchtime 2x ./internal/sharded ./internal/parallel
+	$(GO) test -run '^$$' -bench . ./internal/comm/...
 
 fuzz: ## every fuzz target for a few seconds
 	@tools/fuzz.sh
