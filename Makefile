@@ -11,7 +11,7 @@ WORKER_CGO := $(if $(DNNL),1,0)
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/wanrun/wanrun/internal/version.Version=$(VERSION)
 
-.PHONY: help build test test-race lint demo bench fuzz deps proto verify clean
+.PHONY: help build test test-race test-slurm lint demo bench fuzz deps deps-slurm proto verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ test: build ## all tests; installs nothing (see deps)
 test-race: ## what runs at the same time as something else, under the race detector
 	$(GO) test -race -timeout 10m ./internal/control/... ./internal/launch/... ./internal/worker ./pkg/... ./internal/comm/... ./internal/parallel
 	$(GO) test -race -short -timeout 10m ./internal/sharded ./internal/generate
+
+test-slurm: ## placement on a real Slurm of two virtual nodes (needs deps-slurm)
+	WANRUN_TEST_SLURM=1 $(GO) test -count=1 -timeout 5m ./deploy/slurm
 
 lint: bin/staticcheck ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
@@ -52,6 +55,10 @@ fuzz: ## every fuzz target for a few seconds
 deps: ## optional Debian packages: oneDNN and ffmpeg (root)
 	apt-get update
 	apt-get install -y --no-install-recommends gcc libc6-dev libdnnl-dev ffmpeg
+
+deps-slurm: ## Debian packages for test-slurm (root)
+	apt-get update
+	apt-get install -y --no-install-recommends slurm-wlm slurmctld slurmd slurm-client munge shellcheck
 
 proto: ## regenerate proto/ (needs protobuf-compiler)
 	@mkdir -p bin

@@ -41,10 +41,16 @@ var rules = []struct {
 	{"internal/ends", nil, []string{}},
 	{"internal/media", []string{"internal/media"}, []string{"golang.org/x/image", "golang.org/x/sys"}},
 	{"internal/control", []string{"proto", "internal/ends"}, nil},
+	// What a scheduler, the kernel and /sys say of this process: pure parsing.
+	{"internal/environ", nil, []string{}},
+	{"internal/slurm", []string{"internal/environ"}, []string{}},
+	{"internal/kube", []string{"internal/environ"}, []string{}},
+	{"internal/placement", []string{"internal/environ", "internal/slurm", "internal/kube"}, []string{}},
+	{"internal/cgroup", nil, []string{}},
 	// The launcher is pure Go without tensors, models or cgo.
-	{"internal/launch", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "pkg/sharding"}, nil},
+	{"internal/launch", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/environ", "internal/slurm", "internal/placement", "internal/cgroup", "pkg/sharding"}, nil},
 	{"internal/settings", []string{"internal/task", "internal/ends", "internal/noise", "internal/sampler", "pkg/sharding"}, nil},
-	{"cmd/launcher", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/launch", "internal/tokenizer", "internal/version", "examples"}, nil},
+	{"cmd/launcher", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/environ", "internal/slurm", "internal/placement", "internal/cgroup", "internal/launch", "internal/tokenizer", "internal/version", "examples"}, nil},
 }
 
 // cgoTrees are the only packages that may import "C".
