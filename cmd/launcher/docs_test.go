@@ -110,7 +110,17 @@ Rules:
 - Without ` + "`--output`" + ` the name is made of task, time and seed, as in ` + "`i2v-14B_20260304-050607_seed42.mp4`" + `.
   A file that exists is never replaced without ` + "`--overwrite`" + `; that holds for the contact sheet, the dump and the report too.
 - An empty ` + "`--negative-prompt`" + ` means the checkpoint's or the task's own: the official code has no run without one.
-- The first Ctrl-C (or SIGTERM, SIGHUP, SIGQUIT) asks the worker to end; after ` + "`--grace`" + ` it gets SIGTERM, 2 s later SIGKILL. A
+- ` + "`--nproc N`" + ` starts N worker processes. They are cfg x ring x ulysses; degrees that are left out are chosen: first the best balance of
+  heads and tokens (within 10 % is as good as even), then the smallest ring, then the smallest cfg. So 8 ranks run 40 heads as ulysses 8 and 12 heads as
+  cfg 2 x ulysses 4. Without ` + "`--nproc`" + ` there are as many ranks as the degrees need: ` + "`--ulysses 8`" + ` means 8.
+  Degrees that do not make ` + "`--nproc`" + ` are refused with the nearest that do. ` + "`--ulysses`" + ` may be anything up to the number of heads; where it
+  does not divide them, the plan says what that costs. ` + "`--explain`" + ` prints the plan and why it is so.
+- ` + "`--offload dit=host`" + ` and ` + "`dit=file`" + ` are for sharded weights and include ` + "`--dit-fsdp`" + `. The official ` + "`--offload_model True`" + ` means ` + "`dit=host`" + `
+  on several ranks with ` + "`--dit-fsdp`" + `, and changes nothing else: weights are released after the phase that needs them in any case. ` + "`--offload`" + ` goes before it.
+- The processors are divided among the ranks of a machine unless ` + "`--threads`" + ` says how many each has.
+- The ranks of a run end together: when one fails, the others are asked to end and, 150 ms later, killed. The line and the exit code are those of
+  the rank that failed first; ranks that only lost a peer are not taken for the cause.
+- The first Ctrl-C (or SIGTERM, SIGHUP, SIGQUIT) asks the workers to end; after ` + "`--grace`" + ` they get SIGTERM, 2 s later SIGKILL. A
   second one kills at once. Signals that the caller ignores, as nohup does with SIGHUP, stay ignored.
 - With ` + "`--log-format json`" + ` standard error has one JSON object a line, and standard output the report as one line of JSON.
 `
@@ -130,17 +140,17 @@ var exits = []struct {
 	{ends.Usage, "a flag or a value is wrong; the line names the nearest that is right"},
 	{ends.BadInput, "a picture, a prompt or a checkpoint cannot be used"},
 	{ends.Refused, "the plan says that it does not fit"},
-	{ends.PeerLost, "the worker's connection broke"},
+	{ends.PeerLost, "a worker's connection broke, or a rank lost another"},
 	{ends.Bug, "a fault of ours: please report it"},
-	{ends.CannotStart, "the worker or its socket could not be made, or they are of different builds"},
+	{ends.CannotStart, "a worker or its socket could not be made, or they are of different builds"},
 	{ends.OutputLost, "an output cannot be written, or exists"},
 	{ends.Retry, "start again later"},
 	{ends.DeviceMemory, "the device has too little memory"},
-	{ends.HostMemory, "the host has too little memory; also if the kernel killed the worker for it"},
+	{ends.HostMemory, "the host has too little memory; also if the kernel killed a worker for it"},
 	{ends.DeviceFailure, "the device failed"},
-	{ends.Hang, "the worker did not end when it should"},
+	{ends.Hang, "a worker did not end when it should"},
 	{ends.NotExecutable, "the worker's program cannot be run"},
 	{ends.NotFound, "the worker's program is not there"},
-	{ends.Interrupted, "stopped by Ctrl-C; in general 128 + n for signal n, the user's or the one that ended the worker"},
+	{ends.Interrupted, "stopped by Ctrl-C; in general 128 + n for signal n, the user's or the one that ended the first worker that failed"},
 	{ends.Terminated, "stopped by SIGTERM"},
 }

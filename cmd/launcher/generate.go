@@ -27,8 +27,8 @@ const (
 // generate makes a video.
 func generate(w world, args []string) error {
 	s, err := settings.Resolve(settings.Inputs{
-		Args: args, Env: w.env, ReadFile: readFile, Exists: exists, Now: w.now(), Random: w.random,
-		Demo: settings.Demo{Spec: examples.DemoSpec(), Image: demoImage, Prompt: demoPrompt},
+		Args: args, Env: w.env, ReadFile: readFile, Exists: exists, Now: w.now(), Random: w.random, Processors: w.processors,
+		Demo: settings.Demo{Config: examples.DemoConfig(), Spec: examples.DemoSpec(), Image: demoImage, Prompt: demoPrompt},
 	})
 	switch {
 	case err != nil:
@@ -75,7 +75,7 @@ func (w world) launch(s settings.Settings, stderr io.Writer) (launch.File, error
 		}
 		log.Error(settings.Escape(err.Error()), fields...)
 	}
-	for _, line := range result.Report().GetNotices() {
+	for _, line := range result.Notices() {
 		log.Info(settings.Escape(line))
 	}
 	if s.Report != "" {
@@ -108,7 +108,7 @@ func (w world) start(s settings.Settings, show launch.Renderer) launch.Result {
 	signals, stop := w.signals()
 	defer stop()
 	return launch.Run(launch.Options{
-		Job: job, Worker: worker, Build: version.Version, TempDir: socketDir(w.tempDir), Env: w.workerEnv(s),
+		Job: job, Ranks: s.Nproc, Worker: worker, Build: version.Version, TempDir: socketDir(w.tempDir), Env: w.workerEnv(s),
 		Grace: s.Grace, Signals: signals, Now: w.now, Root: os.DirFS("/"), Show: show, Log: show.Log(),
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ func main() {
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
 		width:    terminalWidth, now: time.Now, random: randomSeed, signals: stopSignals,
+		processors: runtime.GOMAXPROCS(0), // those of the affinity mask, or of the control group's quota
 	}
 	os.Exit(int(w.run()))
 }
@@ -44,6 +46,7 @@ type world struct {
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one that can draw
 	width          func() int
+	processors     int // for all ranks together
 	now            func() time.Time
 	random         func() int64
 	signals        func() (<-chan os.Signal, func())

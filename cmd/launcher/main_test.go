@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/wanrun/wanrun/internal/control"
@@ -28,14 +30,22 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 		return
 	}
+	rank, err := strconv.Atoi(os.Getenv("WANRUN_RANK"))
+	if err != nil {
+		os.Exit(97)
+	}
 	session, job, err := control.Attach(context.Background(), os.Getenv("WANRUN_CONTROL"),
-		&wanrunv1.Hello{Token: os.Getenv("WANRUN_TOKEN"), Build: version.Version})
+		&wanrunv1.Hello{Rank: int32(rank), Token: os.Getenv("WANRUN_TOKEN"), Build: version.Version})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(99)
 	}
 	report := &wanrunv1.Report{Output: job.GetOutput(), OutputBytes: 2048, Width: 64, Height: 64, Frames: job.GetFrameNum(), Encoder: "fake",
 		Notices: []string{"prompt " + job.GetPrompt(), "image " + job.GetImage()}}
+	if job.GetPrompt() == "ranks" {
+		report.Notices = []string{fmt.Sprintf("mesh %d x %d x %d, %s of %s, %d threads", job.GetCfg(), job.GetRing(), job.GetUlysses(),
+			os.Getenv("WANRUN_LOCAL_RANK"), os.Getenv("WANRUN_LOCAL_WORLD_SIZE"), job.GetThreads())}
+	}
 	if job.GetPrompt() == "fail" {
 		report = &wanrunv1.Report{ExitCode: int32(ends.BadInput), Error: "it is bad", Phase: "tokenize"}
 	}
@@ -61,7 +71,7 @@ func call(t *testing.T, stdin string, args ...string) result {
 	var stdout, stderr bytes.Buffer
 	w := world{args: args, env: []string{"WANRUN_WORKER=" + self}, exe: "/nowhere/wanrun", tempDir: t.TempDir(), stdin: strings.NewReader(stdin),
 		stdout: &stdout, stderr: &stderr, width: func() int { return 80 }, now: time.Now,
-		random: func() int64 { return 5 }, signals: func() (<-chan os.Signal, func()) { return nil, func() {} }}
+		processors: 6, random: func() int64 { return 5 }, signals: func() (<-chan os.Signal, func()) { return nil, func() {} }}
 	code := w.run()
 	if left, err := os.ReadDir(w.tempDir); err != nil || len(left) > 0 {
 		t.Errorf("%v: left behind %v (%v)", args, left, err)
@@ -103,6 +113,25 @@ func TestGenerate(t *testing.T) {
 	r.check(t, "bare", ends.Done, "i2v-14B_2", "image demo:in.jpg")
 }
 
+func TestGenerateOnSeveralRanks(t *testing.T) {
+	t.Chdir(t.TempDir())
+	r := call(t, "", "--nproc", "4", "--ulysses", "2", "--prompt", "ranks", "-o", "o.mp4", "--log-format", "json")
+	var file launch.File
+	if err := json.Unmarshal([]byte(r.stdout), &file); err != nil || r.code != ends.Done || len(file.Ranks) != 4 {
+		t.Fatalf("%+v (%v)", r, err)
+	}
+	all := strings.Join(file.Notices, "\n")
+	for rank := range 4 {
+		if want := fmt.Sprintf("mesh 2 x 1 x 2, %d of 4, 1 threads", rank); !strings.Contains(all, want) {
+			t.Errorf("notices %q lack %q", file.Notices, want)
+		}
+	}
+	r = call(t, "", "--nproc", "8", "--ulysses", "3")
+	r.check(t, "illegal", ends.Usage, "", "nearest: --ulysses 2 or 4, or --nproc 3")
+	r = call(t, "", "--nproc", "8", "--explain")
+	r.check(t, "explain", ends.Done, "plan: 8 ranks: ulysses 8; 1 of 8 heads each", "")
+}
+
 func TestGenerateFails(t *testing.T) {
 	t.Chdir(t.TempDir())
 	report := func() launch.Exit {
@@ -121,8 +150,9 @@ func TestGenerateFails(t *testing.T) {
 		return file.Exit
 	}
 	call(t, "", "--prompt", "fail", "--report", "r.json").check(t, "worker's error", ends.BadInput, "", "wanrun: error: it is bad (in tokenize)\n")
-	if e := report(); e != (launch.Exit{Code: 65, Class: "bad_input", Error: "it is bad (in tokenize)", Phase: "tokenize"}) {
-		t.Errorf("exit in report %+v", e)
+	first := 0
+	if d := cmp.Diff(launch.Exit{Code: 65, Class: "bad_input", Error: "it is bad (in tokenize)", Phase: "tokenize", Rank: &first}, report()); d != "" {
+		t.Errorf("exit in report (-want +got)\n%s", d)
 	}
 	call(t, "", "--worker", "none", "--report", "r.json").check(t, "no worker", ends.NotFound, "", "does not exist")
 	if e := report(); e.Code != 127 || e.Class != "not_found" {
@@ -140,7 +170,7 @@ func TestGenerateFails(t *testing.T) {
 	if data, err := os.ReadFile("r.json"); err != nil || string(data) != "mine" {
 		t.Errorf("the report that was there is now %q (%v)", data, err)
 	}
-	call(t, "", "--nproc", "8").check(t, "ranks", ends.Usage, "", "wanrun: this build runs one rank")
+	call(t, "", "--nproc", "8", "--ring", "3").check(t, "ranks", ends.Usage, "", "wanrun: --ring 3: 3 ranks, not --nproc 8")
 	call(t, "", "--prompt", "\x1b[2J\xff").check(t, "escapes", ends.BadInput, "", `not UTF-8`)
 	if left, err := os.ReadDir("."); err != nil || len(left) != 1 {
 		t.Errorf("left: %v (%v)", left, err)

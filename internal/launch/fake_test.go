@@ -37,17 +37,30 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// doomedLauncher runs a worker that waits, until it is killed.
+// doomedLauncher runs workers that wait, until it is killed.
 func doomedLauncher() {
-	r := Run(Options{Job: &wanrunv1.Job{Prompt: "p"}, Worker: os.Args[0], Build: build, TempDir: os.Getenv("LAUNCH_TEST_DIR"),
+	r := Run(Options{Job: &wanrunv1.Job{Prompt: "p"}, Ranks: 3, Worker: os.Args[0], Build: build, TempDir: os.Getenv("LAUNCH_TEST_DIR"),
 		Env: []string{"LAUNCH_TEST=obedient"}, Grace: time.Minute, Now: time.Now, Root: os.DirFS("/"),
 		Show: &watcher{onProgress: func() { fmt.Println("worker runs") }}, Log: zap.NewNop()})
 	fmt.Println("ended", r.Error)
 }
 
-// fakeWorker speaks the protocol and does what the mode says.
-func fakeWorker(mode string) int {
+// fakeWorker speaks the protocol and does what the mode says: "happy", or for some ranks
+// another, as in "obedient 2=killed". What begins with "later-" waits for SIGUSR1.
+func fakeWorker(modes string) int {
+	mode, others, _ := strings.Cut(modes, " ")
+	for _, other := range strings.Fields(others) {
+		if rank, own, _ := strings.Cut(other, "="); rank == os.Getenv("WANRUN_RANK") {
+			mode = own
+		}
+	}
+	mode, later := strings.CutPrefix(mode, "later-")
+	proceed := make(chan os.Signal, 1)
+	signal.Notify(proceed, syscall.SIGUSR1)
 	switch mode { // those that never attach
+	case "unattached":
+		fmt.Println("pid", os.Getpid())
+		time.Sleep(time.Hour)
 	case "mute":
 		signal.Ignore(syscall.SIGTERM)
 		time.Sleep(time.Hour)
@@ -57,10 +70,11 @@ func fakeWorker(mode string) int {
 		fmt.Fprintln(os.Stderr, "no such library")
 		return 3
 	case "killed-early":
+		fmt.Println("dies", time.Now().UnixNano())
 		die(syscall.SIGKILL)
 	}
 	rank, err := strconv.Atoi(os.Getenv("WANRUN_RANK"))
-	if err != nil || os.Getenv("WANRUN_WORLD_SIZE") != "1" {
+	if err != nil || os.Getenv("WANRUN_WORLD_SIZE") == "" {
 		fmt.Fprintln(os.Stderr, "bad environment", err)
 		return 99
 	}
@@ -82,6 +96,16 @@ func fakeWorker(mode string) int {
 		Seconds: 2, PredictedBytes: 5 << 20, UsedBytes: 5 << 20, RssPeakBytes: 9 << 20, Backend: "cpu", Encoder: "builtin", Seed: job.GetSeed(),
 		Phases: []*wanrunv1.Phase{{Name: "denoise", Seconds: 1.5, PredictedBytes: map[string]int64{"weights": 3, "activations": 4},
 			UsedBytes: map[string]int64{"weights": 3, "activations": 4}, RssPeakBytes: 99}}}
+	if later || others != "" {
+		fmt.Println("pid", os.Getpid())
+	}
+	if later {
+		select {
+		case <-proceed:
+		case <-session.Context().Done():
+			mode = "obedient"
+		}
+	}
 	return behave(mode, session, report)
 }
 
@@ -112,6 +136,9 @@ func behave(mode string, session *control.Session, report *wanrunv1.Report) int 
 		report = &wanrunv1.Report{ExitCode: int32(ends.BadInput), ExitClass: "bad_input", Error: "picture \"a.jpg\": truncated\nat byte 7\x1b[2J", Phase: "tokenize"}
 		_ = session.Report(report)
 		return int(ends.BadInput)
+	case "victim":
+		_ = session.Report(&wanrunv1.Report{ExitCode: int32(ends.PeerLost), Error: "all-to-all: a rank is gone", Phase: "denoise"})
+		return int(ends.PeerLost)
 	case "wild-code":
 		_ = session.Report(&wanrunv1.Report{ExitCode: -7, Error: "x"})
 		return 1

@@ -40,9 +40,24 @@ type Stored struct {
 	Plan       Plan    `json:"plan"`
 }
 
-// Plan is how the work was divided.
+// Plan is how the work was divided: ranks are cfg x ring x ulysses.
 type Plan struct {
-	Ranks int `json:"ranks"`
+	Ranks         int    `json:"ranks"`
+	CFG           int    `json:"cfg"`
+	Ring          int    `json:"ring"`
+	Ulysses       int    `json:"ulysses"`
+	DiTFSDP       bool   `json:"dit_fsdp,omitempty"`
+	T5FSDP        bool   `json:"t5_fsdp,omitempty"`
+	OffloadDiT    string `json:"offload_dit,omitempty"`
+	CompatPadding bool   `json:"compat_padding,omitempty"`
+}
+
+func planOf(s settings.Settings) Plan {
+	p := Plan{Ranks: s.Nproc, CFG: s.CFG, Ring: s.Ring, Ulysses: s.Ulysses, DiTFSDP: s.DiTFSDP, T5FSDP: s.T5FSDP, CompatPadding: s.CompatPadding}
+	if s.DiTFSDP {
+		p.OffloadDiT = s.OffloadDiT
+	}
+	return p
 }
 
 // Store returns what of s an output holds.
@@ -51,7 +66,7 @@ func Store(s settings.Settings, build string) Stored {
 		Prompt: cutPrompt(s.Prompt), Negative: cutPrompt(s.Negative), Image: base(s.Image), LastImage: base(s.LastImage),
 		MaxArea: s.MaxArea, Frames: s.Frames, FPS: s.FPS, Steps: s.Steps, Solver: s.Solver, Shift: s.Shift,
 		Guide: s.Guide, Seed: s.Seed, Noise: s.Noise, DType: s.DType, Device: s.Device, ExifOrient: s.ExifOrient,
-		Compat: s.Compat, Plan: Plan{Ranks: s.Nproc}}
+		Compat: s.Compat, Plan: planOf(s)}
 	if s.CkptDir != "" {
 		st.Checkpoint = base(filepath.Clean(s.CkptDir))
 	}
@@ -76,7 +91,7 @@ func cutPrompt(s string) string {
 	return fmt.Sprintf("%s… (%d bytes in all)", s[:n], len(s))
 }
 
-// Job is what the worker is given for s.
+// Job is what every worker is given for s.
 func Job(s settings.Settings, build string) (*wanrunv1.Job, error) {
 	stored, err := json.Marshal(Store(s, build))
 	if err != nil {
@@ -89,5 +104,7 @@ func Job(s settings.Settings, build string) (*wanrunv1.Job, error) {
 		GuideScale: s.Guide, Seed: s.Seed, NoiseRng: s.Noise, Fps: int32(s.FPS), Dtype: s.DType, Device: s.Device,
 		ExifOrient: s.ExifOrient, Compat: s.Compat, Output: s.Output, Dump: s.Dump, Encoder: s.Encoder, Ffmpeg: s.FFmpeg,
 		ContactSheet: s.ContactSheet, SettingsJson: string(stored), Threads: int32(s.Threads), ScanWeights: s.ScanWeights,
+		Cfg: int32(s.CFG), Ring: int32(s.Ring), Ulysses: int32(s.Ulysses), DitFsdp: s.DiTFSDP, T5Fsdp: s.T5FSDP,
+		OffloadDit: s.OffloadDiT, CompatPadding: s.CompatPadding,
 	}, nil
 }

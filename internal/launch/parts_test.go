@@ -84,18 +84,22 @@ func TestStopper(t *testing.T) {
 		}
 	}
 	s := stopper{grace: 10 * time.Second}
-	s.expect(t0, time.Second)
-	s.calm()
-	if got := s.tick(at(time.Minute)); got != nothing {
-		t.Errorf("calmed: %v", got)
+	if got := s.fail(t0); got != ask {
+		t.Errorf("a failure: %v", got)
 	}
-	s.expect(t0, time.Second)
-	if got := s.tick(at(time.Second)); got != term {
-		t.Errorf("expected in vain: %v", got)
+	if got := s.fail(at(time.Millisecond)); got != nothing {
+		t.Errorf("a second failure: %v", got)
 	}
-	s.calm() // too late
-	if got := s.tick(at(time.Second + termPatience)); got != kill {
-		t.Errorf("after term: %v", got)
+	if got := s.tick(at(failPatience - 1)); got != nothing {
+		t.Errorf("too early: %v", got)
+	}
+	if got := s.tick(at(failPatience)); got != kill {
+		t.Errorf("after a failure: %v", got)
+	}
+	s = stopper{grace: 10 * time.Second}
+	s.stop(t0)
+	if got := s.fail(at(time.Second)); got != nothing || s.deadline != at(10*time.Second) {
+		t.Errorf("a failure while the user stops: %v until %v", got, s.deadline)
 	}
 }
 
@@ -177,6 +181,39 @@ wanrun: warn: hot
 `
 	if d := cmp.Diff(want, out.String()); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+// TestSeveralRanksShown: rank 0's progress is shown, with the most memory of any rank;
+// JSON has every rank's own.
+func TestSeveralRanksShown(t *testing.T) {
+	messages := func(r Renderer) {
+		r.Progress(0, progress("denoise", 0, 4, 1))
+		big := progress("denoise", 1, 4, 2)
+		big.DeviceBytes, big.RssBytes = 7<<20, 900<<20
+		r.Progress(3, big)
+		r.Progress(1, progress("text_encode", 1, 1, 1)) // behind the others
+		r.Progress(0, progress("denoise", 4, 4, 9))
+		r.Line(3, "stderr", "hello")
+	}
+	var out bytes.Buffer
+	messages(NewRenderer(&out, Look{Format: "plain"}))
+	want := "denoise       4/4, 2.00 s/step, done in 8.00 s, device 7.00 MiB, RSS 900 MiB\n[r3] hello\n"
+	if d := cmp.Diff(want, out.String()); d != "" {
+		t.Errorf("plain (-want +got)\n%s", d)
+	}
+	out.Reset()
+	messages(NewRenderer(&out, Look{Format: "terminal", Width: func() int { return 100 }}))
+	want = clearLine + "denoise       [                              ] 0/4, device 3.00 MiB, RSS 200 MiB" + clearLine + want
+	if d := cmp.Diff(want, out.String()); d != "" {
+		t.Errorf("terminal (-want +got)\n%s", d)
+	}
+	out.Reset()
+	messages(NewRenderer(&out, Look{Format: "json"}))
+	for _, want := range []string{`"rank":3,"phase":"denoise","done":1`, `"rank":1,"phase":"text_encode"`, `"rank":0,"phase":"denoise","done":4,"total":4,"elapsed_seconds":9,"device_bytes":3145728`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("JSON lacks %s:\n%s", want, out.String())
+		}
 	}
 }
 
@@ -307,13 +344,14 @@ func TestFormat(t *testing.T) {
 func someSettings() settings.Settings {
 	return settings.Settings{Task: task.I2V14B, CkptDir: "/models/Wan2.1-I2V/", Prompt: "p\x1b", Negative: "n", Image: "/home/me/in.jpg",
 		MaxArea: 4096, Frames: 13, FPS: 8, Steps: 12, Solver: "unipc", Shift: 3, Guide: 3, Seed: 42, Noise: "torch-cuda:h100", DType: "fp32",
-		Device: "cpu", Nproc: 1, Output: "o.mp4", Threads: 2, Encoder: "auto", FFmpeg: "ff", ContactSheet: "c.png", Dump: "d.safetensors",
+		Device: "cpu", Nproc: 1, CFG: 1, Ring: 1, Ulysses: 1, OffloadDiT: "device", Output: "o.mp4", Threads: 2, Encoder: "auto", FFmpeg: "ff", ContactSheet: "c.png", Dump: "d.safetensors",
 		Values: []settings.Value{{Name: "steps", Text: "12", From: "--steps"}}, Notices: []string{"a notice"}}
 }
 
 // TestJob sees that each field of the job is set from the settings.
 func TestJob(t *testing.T) {
 	s := someSettings()
+	s.DiTFSDP, s.T5FSDP, s.CompatPadding = true, true, true
 	s.Size, s.LastImage, s.ExifOrient, s.Compat, s.ScanWeights = task.Size{Width: 64, Height: 48}, "last.png", true, true, true
 	job, err := Job(s, "b1")
 	if err != nil {
@@ -368,7 +406,7 @@ func TestReportFile(t *testing.T) {
 	if d := cmp.Diff(f, back); d != "" {
 		t.Errorf("read back (-want +got)\n%s", d)
 	}
-	if back.Exit != (Exit{0, "done", "", ""}) || back.Output.FPS != 8 || back.Bytes != (Bytes{10 << 20, 10 << 20, 99 << 20}) ||
+	if back.Exit != (Exit{0, "done", "", "", nil}) || back.Output.FPS != 8 || back.Bytes != (Bytes{10 << 20, 10 << 20, 99 << 20}) ||
 		len(back.Notices) != 2 || back.Settings["steps"].From != "--steps" || back.Ranks[0].Phases[0].Used["weights"] != 1<<20 {
 		t.Errorf("report %s", data)
 	}
@@ -402,6 +440,41 @@ backend cpu
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("left in the folder: %v (%v)", left, err)
+	}
+}
+
+// TestReportOfSeveralRanks: all ranks are in the file; the summary has rank 0's times and
+// the largest sizes.
+func TestReportOfSeveralRanks(t *testing.T) {
+	s := someSettings()
+	s.Nproc, s.CFG, s.Ulysses, s.DiTFSDP, s.T5FSDP, s.OffloadDiT = 4, 2, 2, true, true, settings.OnHost
+	r := Result{Started: time.Unix(100, 0).UTC(), Seconds: 3}
+	for rank := range 4 {
+		n := int64(rank+1) << 20
+		r.Ranks = append(r.Ranks, RankResult{Rank: rank, Pid: 7 + rank, Ended: "exit code 0", Last: progress("denoise", 2, 2, 9), LastAt: time.Unix(102, 0), Report: &wanrunv1.Report{
+			Seconds: float64(rank) + 1, PredictedBytes: 2 * n, UsedBytes: n, RssPeakBytes: 3 * n, Notices: []string{"the same", "of rank " + string(rune('0'+rank))},
+			Phases: []*wanrunv1.Phase{{Name: "denoise", Seconds: float64(rank) + 0.5, PredictedBytes: map[string]int64{"weights": n, "gathered": n}, UsedBytes: map[string]int64{"weights": n}, RssPeakBytes: n}}}})
+	}
+	f := NewFile(r, s, "b1")
+	want := `4 ranks: cfg 2 x ulysses 2; DiT and T5 sharded, DiT at rest in host memory; seconds are rank 0's, sizes the largest of any rank
+    phase  seconds  device planned  device used  RSS peak
+  denoise     0.50        8.00 MiB     4.00 MiB  4.00 MiB
+      all     1.00        8.00 MiB     4.00 MiB  12.0 MiB
+`
+	if d := cmp.Diff(want, f.Summary()); d != "" {
+		t.Errorf("summary (-want +got)\n%s", d)
+	}
+	if len(f.Ranks) != 4 || f.Ranks[3].Phases[0].Seconds != 3.5 || *f.Ranks[3].Last != (Last{"denoise", 2, 2, 2}) || len(f.Notices) != 6 ||
+		f.Plan != (Plan{Ranks: 4, CFG: 2, Ring: 1, Ulysses: 2, DiTFSDP: true, T5FSDP: true, OffloadDiT: "host"}) {
+		t.Errorf("report %+v", f)
+	}
+
+	two := 2
+	r.Failed, r.Code, r.Error = &two, ends.Bug, "rank 2: it broke"
+	r.Ranks[2].Report = &wanrunv1.Report{ExitCode: 70, Error: "it broke", Phase: "denoise"}
+	data, err := json.Marshal(NewFile(r, s, "b1"))
+	if err != nil || !strings.Contains(string(data), `"rank":2},"output"`) || !strings.Contains(string(data), `"error":"it broke"`) {
+		t.Errorf("report of a failure (%v): %s", err, data)
 	}
 }
 

@@ -86,13 +86,18 @@ func (p *process) run(started chan<- error) {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// signal sends to the worker and all that it started.
-func (p *process) signal(sig syscall.Signal) {
+// signal sends to the worker and all that it started. It says whether the worker was
+// alive then, so that its end can be the signal's doing.
+func (p *process) signal(sig syscall.Signal) (alive bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.reaped {
-		_ = unix.Kill(-p.cmd.Process.Pid, sig) // ESRCH: it is about to be reaped
+	if p.reaped {
+		return false
 	}
+	var state unix.Siginfo
+	err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, &state, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+	_ = unix.Kill(-p.cmd.Process.Pid, sig) // ESRCH: it is about to be reaped
+	return err == nil && state.Signo == 0
 }
 
 // drain waits for the output's end, which comes with that of the last process that

@@ -92,6 +92,27 @@ func (m meters) update(rank int, p *wanrunv1.Progress) (now, ended *meter) {
 	return m[rank], ended
 }
 
+// lead takes a message and returns rank 0's meters to show, with the most memory that
+// any rank has; now is nil for the messages of other ranks, which go with rank 0.
+func (m meters) lead(rank int, p *wanrunv1.Progress) (now, ended *meter) {
+	now, ended = m.update(rank, p)
+	if rank != 0 {
+		return nil, nil
+	}
+	return m.widest(now), m.widest(ended)
+}
+
+func (m meters) widest(one *meter) *meter {
+	if one == nil {
+		return nil
+	}
+	wide := *one
+	for _, other := range m {
+		wide.device, wide.rss = max(wide.device, other.device), max(wide.rss, other.rss)
+	}
+	return &wide
+}
+
 // unitNames are what the phases count.
 var unitNames = map[string]string{"denoise": "step", "vae_decode": "latent frame", "write": "file"}
 
@@ -139,8 +160,8 @@ func (p *plain) Progress(rank int, m *wanrunv1.Progress) {
 	if p.meters == nil {
 		p.meters = meters{}
 	}
-	meter, ended := p.meters.update(rank, m)
-	if p.quiet {
+	meter, ended := p.meters.lead(rank, m)
+	if p.quiet || meter == nil {
 		return
 	}
 	if ended != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/wanrun/wanrun/internal/ends"
@@ -26,6 +27,7 @@ type File struct {
 	Exit     Exit                      `json:"exit"`
 	Output   *Output                   `json:"output"` // null if none was made
 	Seed     int64                     `json:"seed"`
+	Plan     Plan                      `json:"plan"`
 	Bytes    Bytes                     `json:"bytes"` // the largest of any rank
 	Ranks    []Rank                    `json:"ranks"`
 	Settings map[string]settings.Value `json:"settings"`
@@ -46,6 +48,7 @@ type Exit struct {
 	Class string `json:"class"`
 	Error string `json:"error"`
 	Phase string `json:"phase"`
+	Rank  *int   `json:"rank"` // that failed first; null if none did
 }
 
 // Output is the file that was made.
@@ -73,10 +76,20 @@ type Rank struct {
 	Rank    int     `json:"rank"`
 	Pid     int     `json:"pid"`
 	Ended   string  `json:"ended"`
+	Error   string  `json:"error"` // that it reported, also if another's failure caused it
+	Last    *Last   `json:"last"`  // null if it said nothing
 	Backend string  `json:"backend"`
 	Seconds float64 `json:"seconds"`
 	Bytes   Bytes   `json:"bytes"`
 	Phases  []Phase `json:"phases"`
+}
+
+// Last is the last that a rank said of its progress, Seconds after the run's start.
+type Last struct {
+	Phase   string  `json:"phase"`
+	Done    int32   `json:"done"`
+	Total   int32   `json:"total"`
+	Seconds float64 `json:"seconds"`
 }
 
 // Phase is one phase of a rank, with bytes by purpose.
@@ -94,16 +107,16 @@ func NewFile(r Result, s settings.Settings, build string) File {
 	f := File{Schema: reportSchema,
 		Versions: Versions{Build: build, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH},
 		Started:  r.Started, Seconds: r.Seconds,
-		Exit: Exit{Code: int(r.Code), Class: r.Code.String(), Error: r.Error, Phase: r.Phase},
-		Seed: s.Seed, Ranks: []Rank{}, Settings: map[string]settings.Value{}, Notices: append([]string{}, s.Notices...)}
+		Exit: Exit{Code: int(r.Code), Class: r.Code.String(), Error: r.Error, Phase: r.Phase, Rank: r.Failed},
+		Seed: s.Seed, Plan: planOf(s), Ranks: []Rank{}, Settings: map[string]settings.Value{}, Notices: append([]string{}, s.Notices...)}
 	for _, v := range s.Values {
 		f.Settings[v.Name] = v
 	}
 	for _, rank := range r.Ranks {
-		f.Ranks = append(f.Ranks, newRank(rank))
+		f.Ranks = append(f.Ranks, newRank(rank, r.Started))
 		f.Bytes = f.Bytes.max(f.Ranks[len(f.Ranks)-1].Bytes)
-		f.Notices = append(f.Notices, rank.Report.GetNotices()...)
 	}
+	f.Notices = append(f.Notices, r.Notices()...)
 	if m := r.Report(); m.GetOutput() != "" {
 		f.Output = &Output{Path: m.GetOutput(), Bytes: m.GetOutputBytes(), Width: m.GetWidth(), Height: m.GetHeight(),
 			Frames: m.GetFrames(), FPS: s.FPS, Encoder: m.GetEncoder(), ContactSheet: s.ContactSheet, Dump: s.Dump}
@@ -115,10 +128,26 @@ func (b Bytes) max(c Bytes) Bytes {
 	return Bytes{max(b.Predicted, c.Predicted), max(b.Used, c.Used), max(b.RSSPeak, c.RSSPeak)}
 }
 
-func newRank(r RankResult) Rank {
+// Notices are what the ranks had to tell, each once: most is the same on all of them.
+func (r Result) Notices() []string {
+	var all []string
+	for _, rank := range r.Ranks {
+		for _, line := range rank.Report.GetNotices() {
+			if !slices.Contains(all, line) {
+				all = append(all, line)
+			}
+		}
+	}
+	return all
+}
+
+func newRank(r RankResult, started time.Time) Rank {
 	m := r.Report
-	rank := Rank{Rank: r.Rank, Pid: r.Pid, Ended: r.Ended, Backend: m.GetBackend(), Seconds: m.GetSeconds(),
+	rank := Rank{Rank: r.Rank, Pid: r.Pid, Ended: r.Ended, Error: m.GetError(), Backend: m.GetBackend(), Seconds: m.GetSeconds(),
 		Bytes: Bytes{m.GetPredictedBytes(), m.GetUsedBytes(), m.GetRssPeakBytes()}, Phases: []Phase{}}
+	if p := r.Last; p != nil {
+		rank.Last = &Last{p.GetPhase(), p.GetDone(), p.GetTotal(), r.LastAt.Sub(started).Seconds()}
+	}
 	if m == nil && r.Last != nil { // it died; this is the last that it said
 		rank.Seconds, rank.Bytes.RSSPeak = r.Last.GetElapsedSeconds(), r.Last.GetRssBytes()
 	}

@@ -25,6 +25,7 @@ type watcher struct {
 	progress   []*wanrunv1.Progress
 	onProgress func()
 	onLine     func(string)
+	onRankLine func(rank int, text string)
 }
 
 func (w *watcher) Progress(_ int, p *wanrunv1.Progress) {
@@ -33,8 +34,11 @@ func (w *watcher) Progress(_ int, p *wanrunv1.Progress) {
 		w.onProgress()
 	}
 }
-func (w *watcher) Line(_ int, stream, text string) {
+func (w *watcher) Line(rank int, stream, text string) {
 	w.lines = append(w.lines, stream+": "+text)
+	if w.onRankLine != nil {
+		w.onRankLine(rank, text)
+	}
 	if w.onLine != nil {
 		w.onLine(text)
 	}
@@ -63,8 +67,10 @@ func runFake(t *testing.T, mode string, w *watcher, change func(*Options)) Resul
 			t.Errorf("%s: left behind %v (%v)", mode, left, err)
 		}
 	}
-	if pid := r.Ranks[0].Pid; pid > 0 && alive(pid) {
-		t.Errorf("%s: process %d is still there", mode, pid)
+	for _, rank := range r.Ranks {
+		if rank.Pid > 0 && alive(rank.Pid) {
+			t.Errorf("%s: process %d of rank %d is still there", mode, rank.Pid, rank.Rank)
+		}
 	}
 	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("%s: took %v", mode, took)
@@ -273,9 +279,11 @@ func TestCannotStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]ends.Code{script: ends.NotFound, text: ends.NotExecutable} {
-		r := runFake(t, "happy", &watcher{}, func(o *Options) { o.Worker = path })
-		if r.Code != want {
-			t.Errorf("%s: code %d (%s), want %d", path, r.Code, r.Error, want)
+		for _, ranks := range []int{1, 3} {
+			r := runFake(t, "happy", &watcher{}, func(o *Options) { o.Worker, o.Ranks = path, ranks })
+			if r.Code != want || len(r.Ranks) != ranks {
+				t.Errorf("%s on %d ranks: code %d (%s), want %d", path, ranks, r.Code, r.Error, want)
+			}
 		}
 	}
 	r := runFake(t, "happy", &watcher{}, func(o *Options) { o.TempDir = filepath.Join(dir, "none") })
@@ -302,19 +310,23 @@ func TestLauncherKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "worker runs" {
-		t.Fatalf("launcher said %q", lines.Text())
+	for range 3 {
+		if !lines.Scan() || lines.Text() != "worker runs" {
+			t.Fatalf("launcher said %q", lines.Text())
+		}
 	}
 	workers := workersOf(cmd.Process.Pid)
-	if len(workers) != 1 {
+	if len(workers) != 3 {
 		t.Fatalf("launcher has the workers %v", workers)
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	if !eventually(func() bool { return !alive(workers[0]) }) {
-		t.Errorf("worker %d outlives its launcher", workers[0])
+	for _, pid := range workers {
+		if !eventually(func() bool { return !alive(pid) }) {
+			t.Errorf("worker %d outlives its launcher", pid)
+		}
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, err)

@@ -29,35 +29,69 @@ func (f File) Summary() string {
 			}
 		}
 	}
-	for _, r := range f.Ranks {
-		if len(r.Phases) > 0 {
-			if b.Len() > 0 {
-				b.WriteString("\n")
-			}
-			b.WriteString(r.table(len(f.Ranks) > 1))
+	if len(f.Ranks) > 0 && len(f.Ranks[0].Phases) > 0 {
+		if b.Len() > 0 {
+			b.WriteString("\n")
 		}
+		if len(f.Ranks) > 1 {
+			fmt.Fprintf(&b, "%v; seconds are rank 0's, sizes the largest of any rank\n", f.Plan)
+		}
+		b.WriteString(f.table())
 	}
 	return b.String()
 }
 
-// table has a line for each phase and the peaks of them all.
-func (r Rank) table(named bool) string {
-	var b strings.Builder
-	if named {
-		fmt.Fprintf(&b, "rank %d\n", r.Rank)
+// String is the plan in one line: "8 ranks: cfg 2 x ulysses 4; DiT and T5 sharded".
+func (p Plan) String() string {
+	m := settings.Settings{CFG: p.CFG, Ring: p.Ring, Ulysses: p.Ulysses}.Mesh()
+	line := fmt.Sprintf("%d ranks: %s", p.Ranks, strings.ReplaceAll(m.String(), ", ", " x "))
+	var sharded []string
+	if p.DiTFSDP {
+		sharded = append(sharded, "DiT")
 	}
+	if p.T5FSDP {
+		sharded = append(sharded, "T5")
+	}
+	if len(sharded) > 0 {
+		line += "; " + strings.Join(sharded, " and ") + " sharded"
+	}
+	if p.OffloadDiT != "" && p.OffloadDiT != settings.OnDevice {
+		line += ", DiT at rest in " + map[string]string{settings.OnHost: "host memory", settings.InFile: "the file"}[p.OffloadDiT]
+	}
+	return line
+}
+
+// table has a line for each of rank 0's phases, with the sizes of the rank that has
+// the largest, and the peaks of them all.
+func (f File) table() string {
+	var b strings.Builder
+	r := f.Ranks[0]
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "phase\tseconds\tdevice planned\tdevice used\tRSS peak\t")
 	for _, p := range r.Phases {
+		most := f.phaseBytes(p.Name)
 		fmt.Fprintf(w, "%s\t%.2f\t%s\t%s\t%s\t\n", settings.Shorten(p.Name, maxPhase), p.Seconds,
-			formatBytes(sum(p.Predicted)), formatBytes(sum(p.Used)), formatBytes(p.RSSPeak))
+			formatBytes(most.Predicted), formatBytes(most.Used), formatBytes(most.RSSPeak))
 	}
-	fmt.Fprintf(w, "all\t%.2f\t%s\t%s\t%s\t\n", r.Seconds, formatBytes(r.Bytes.Predicted), formatBytes(r.Bytes.Used), formatBytes(r.Bytes.RSSPeak))
+	fmt.Fprintf(w, "all\t%.2f\t%s\t%s\t%s\t\n", r.Seconds, formatBytes(f.Bytes.Predicted), formatBytes(f.Bytes.Used), formatBytes(f.Bytes.RSSPeak))
 	w.Flush() // into memory
 	if r.Backend != "" {
 		fmt.Fprintf(&b, "backend %s\n", settings.Escape(r.Backend))
 	}
 	return b.String()
+}
+
+// phaseBytes are the largest of any rank in a phase.
+func (f File) phaseBytes(name string) Bytes {
+	var most Bytes
+	for _, r := range f.Ranks {
+		for _, p := range r.Phases {
+			if p.Name == name {
+				most = most.max(Bytes{sum(p.Predicted), sum(p.Used), p.RSSPeak})
+			}
+		}
+	}
+	return most
 }
 
 func sum(bytes map[string]int64) int64 {

@@ -28,8 +28,8 @@ func (t *terminal) Progress(rank int, p *wanrunv1.Progress) {
 	if t.meters == nil {
 		t.meters = meters{}
 	}
-	m, ended := t.meters.update(rank, p)
-	if t.quiet {
+	m, ended := t.meters.lead(rank, p)
+	if t.quiet || m == nil {
 		return
 	}
 	if ended != nil {

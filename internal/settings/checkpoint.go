@@ -19,6 +19,7 @@ const MaxJSONBytes = 1 << 20
 type model struct {
 	modelType string // "" if the checkpoint does not say
 	dim       int
+	heads     int // 0 if the checkpoint does not say
 	defaults  task.Defaults
 	from      string // what to call the defaults' origin
 }
@@ -27,7 +28,7 @@ type model struct {
 // Errors: ends.BadInput.
 func readModel(in Inputs, dir string) (model, error) {
 	if dir == "" {
-		return demoModel(in.Demo.Spec)
+		return demoModel(in.Demo)
 	}
 	m, err := readConfigJSON(in.ReadFile, dir)
 	if err != nil {
@@ -55,20 +56,39 @@ func readConfigJSON(read ReadFile, dir string) (model, error) {
 	if err != nil {
 		return model{}, fmt.Errorf("checkpoint: %w", err)
 	}
+	m, err := parseConfigJSON(data)
+	if err != nil {
+		return model{}, fmt.Errorf("%q: %w", filepath.Join(dir, "config.json"), err)
+	}
+	return m, nil
+}
+
+// maxHeads bounds num_heads; the largest model has 40.
+const maxHeads = 1 << 12
+
+func parseConfigJSON(data []byte) (model, error) {
 	var c struct {
 		ModelType string `json:"model_type"`
 		Dim       int    `json:"dim"`
+		NumHeads  int    `json:"num_heads"`
 	}
 	if err := json.Unmarshal(data, &c); err != nil {
-		return model{}, fmt.Errorf("%q: %w", filepath.Join(dir, "config.json"), err)
+		return model{}, err
 	}
-	return model{modelType: c.ModelType, dim: c.Dim}, nil
+	if c.NumHeads < 0 || c.NumHeads > maxHeads {
+		c.NumHeads = 0 // the worker says what is wrong with it
+	}
+	return model{modelType: c.ModelType, dim: c.Dim, heads: c.NumHeads}, nil
 }
 
-func demoModel(spec []byte) (model, error) {
-	defaults, err := task.SpecDefaults(spec)
+func demoModel(demo Demo) (model, error) {
+	m, err := parseConfigJSON(demo.Config)
+	if err == nil {
+		m.defaults, err = task.SpecDefaults(demo.Spec)
+	}
 	if err != nil {
 		return model{}, ends.As(ends.Bug, fmt.Errorf("demo model: %w", err))
 	}
-	return model{modelType: task.KindI2V, defaults: defaults, from: "the demo model"}, nil
+	m.from = "the demo model"
+	return m, nil
 }

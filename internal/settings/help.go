@@ -57,7 +57,8 @@ func Groups(flags []Flag) []string {
 	return groups
 }
 
-// ExplainText lists each value with where it came from, for --explain.
+// ExplainText lists each value with where it came from, and how the ranks share the
+// work, for --explain.
 func (s Settings) ExplainText() string {
 	const longest = 60 // prompts are long
 	var b strings.Builder
@@ -67,6 +68,10 @@ func (s Settings) ExplainText() string {
 			text = `""`
 		}
 		fmt.Fprintf(&b, "%-26s%-30s  %s\n", v.Name, text, Escape(v.From))
+	}
+	fmt.Fprintf(&b, "\nplan: %s\n", s.Plan)
+	if s.Why != "" {
+		fmt.Fprintf(&b, "why: %s\n", s.Why)
 	}
 	return b.String()
 }

@@ -2,6 +2,8 @@ package settings
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/wanrun/wanrun/internal/ends"
 )
@@ -9,23 +11,26 @@ import (
 // maxThreads bounds --threads.
 const maxThreads = 1024
 
-// ranks settles how many ranks there are and what they run on.
-func (r *resolver) ranks() {
-	r.s.Nproc = r.number("nproc", 1, "default", atLeastOne)
-	ulysses := r.number("ulysses", 1, "default", atLeastOne)
-	ring := r.number("ring", 1, "default", atLeastOne)
-	ditFSDP, t5FSDP, t5CPU := r.truth("dit-fsdp", false), r.truth("t5-fsdp", false), r.truth("t5-cpu", false)
-	offload := r.truth("offload-model", true) // the official default for one rank
+// Where sharded DiT weights rest between uses, as --offload dit=... names it.
+const (
+	OnDevice = "device"
+	OnHost   = "host"
+	InFile   = "file"
+)
+
+// machine settles the ranks, how they share the work, and what they run on.
+func (r *resolver) machine() {
+	r.mesh()
+	r.weights()
+	r.s.CompatPadding = r.truth("compat-padding", false)
+	t5CPU := r.truth("t5-cpu", false)
 	device := r.choice("device", "auto", "default")
 	dtype := r.choice("dtype", "auto", "default")
 	r.s.ScanWeights = r.truth("scan-weights", false)
-	r.s.Threads = r.number("threads", 0, "default: the processors that a rank may use", func(n int) error {
-		if n < 0 || n > maxThreads {
-			return fmt.Errorf("threads are %d, want 0 to %d; nearest is %d", n, maxThreads, min(max(n, 0), maxThreads))
-		}
-		return nil
-	})
-	r.oneRank(r.s.Nproc, ulysses, ring, device)
+	r.threads()
+	if device == "cuda" {
+		r.fail(ends.Usage, fmt.Errorf("this build runs on the CPU: --device cuda is not there yet; use --device cpu, or leave it out"))
+	}
 	r.s.Device, r.s.DType = device, dtype
 	if device == "auto" {
 		r.s.Device = "cpu"
@@ -35,33 +40,107 @@ func (r *resolver) ranks() {
 		r.s.DType = "fp32"
 		r.record("dtype", r.s.DType, "auto on a CPU")
 	}
-	if ditFSDP || t5FSDP {
-		r.notice("--dit-fsdp and --t5-fsdp shard weights over ranks: with one rank they change nothing")
-	}
 	if t5CPU {
 		r.notice("--t5-cpu: all runs on the CPU here")
 	}
-	if g, given := r.given["offload-model"]; given && !offload {
-		r.notice("%s: each model's weights are released after its phase all the same", g.From)
+	r.loneRank()
+	if r.err == nil {
+		r.plan()
 	}
 }
 
-// oneRank refuses what this build cannot do yet: more than one rank, and GPUs.
-// All of that is decided here.
-func (r *resolver) oneRank(nproc, ulysses, ring int, device string) {
+// threads divides the processors among the ranks, unless it is said how many
+// threads each has.
+func (r *resolver) threads() {
+	r.s.Threads = r.number("threads", 0, "default: the processors that a rank may use", func(n int) error {
+		if n < 0 || n > maxThreads {
+			return fmt.Errorf("threads are %d, want 0 to %d; nearest is %d", n, maxThreads, min(max(n, 0), maxThreads))
+		}
+		return nil
+	})
+	if r.s.Threads == 0 && r.s.Nproc > 1 && r.in.Processors > 0 {
+		r.s.Threads = max(1, r.in.Processors/r.s.Nproc)
+		r.record("threads", strconv.Itoa(r.s.Threads), fmt.Sprintf("%d processors for %d ranks", r.in.Processors, r.s.Nproc))
+	}
+}
+
+// weights settles which weights are sharded over the ranks and where the DiT's rest.
+// What rests elsewhere than on the device is sharded: --offload includes --dit-fsdp.
+func (r *resolver) weights() {
+	r.s.DiTFSDP, r.s.T5FSDP = r.truth("dit-fsdp", false), r.truth("t5-fsdp", false)
+	r.s.OffloadDiT = OnDevice
+	r.record("offload", "dit="+OnDevice, "default")
+	if g, given := r.given["offload"]; given {
+		place, err := parseOffload(g.Text)
+		if err != nil {
+			r.failAt(g, err)
+			return
+		}
+		r.s.OffloadDiT = place
+		r.record("offload", "dit="+place, g.From)
+		fsdp, said := r.given["dit-fsdp"]
+		switch {
+		case place == OnDevice || r.s.DiTFSDP:
+		case said:
+			r.failAt(g, fmt.Errorf("dit=%s is for sharded weights, but %s is false; leave that out", place, fsdp.From))
+		default:
+			r.s.DiTFSDP = true
+			r.record("dit-fsdp", "true", "follows from "+g.From)
+		}
+	}
+	r.offloadModel()
+}
+
+// offloadModel reads the official switch, which is on by default for one rank and
+// off for several. A phase's weights are released after it whatever it says; with
+// several ranks and a sharded DiT it means that the shards rest in host memory.
+func (r *resolver) offloadModel() {
+	on := r.truth("offload-model", r.s.Nproc <= 1)
+	g, given := r.given["offload-model"]
+	_, offload := r.given["offload"]
 	switch {
-	case nproc > 1 || ulysses > 1 || ring > 1:
-		r.fail(ends.Usage, fmt.Errorf("this build runs one rank: --nproc %d, --ulysses %d and --ring %d must all be 1, or be left out",
-			nproc, ulysses, ring))
-	case device == "cuda":
-		r.fail(ends.Usage, fmt.Errorf("this build runs on the CPU: --device cuda is not there yet; use --device cpu, or leave it out"))
+	case !given:
+	case r.s.Nproc <= 1:
+		if !on {
+			r.notice("%s: each model's weights are released after its phase all the same", g.From)
+		}
+	case on && offload:
+		r.notice("%s: --offload says more, and counts", g.From)
+	case on && r.s.DiTFSDP:
+		r.s.OffloadDiT = OnHost
+		r.record("offload", "dit="+OnHost, "follows from "+g.From+" with --dit-fsdp")
+	case on:
+		r.notice("%s: each model's weights are released after its phase in any case; --dit-fsdp lets the DiT's rest in host memory too", g.From)
 	}
 }
 
-func atLeastOne(n int) error {
-	const most = 1 << 16
-	if n < 1 || n > most {
-		return fmt.Errorf("%d, want 1 to %d; nearest is %d", n, most, min(max(n, 1), most))
+// parseOffload reads MODEL=PLACE.
+func parseOffload(text string) (string, error) {
+	model, place, ok := strings.Cut(strings.TrimSpace(text), "=")
+	if !ok || !strings.EqualFold(model, "dit") {
+		return "", fmt.Errorf("%q: want dit=%s, dit=%s or dit=%s; other models' weights are released after their phase", text, OnDevice, OnHost, InFile)
 	}
-	return nil
+	return parseChoice(place, []string{OnDevice, OnHost, InFile})
+}
+
+// loneRank tells what is without effect where there is one rank.
+func (r *resolver) loneRank() {
+	if r.s.Nproc > 1 {
+		return
+	}
+	var idle []string
+	for _, f := range []struct {
+		name string
+		on   bool
+	}{
+		{"dit-fsdp", r.s.DiTFSDP && r.s.OffloadDiT == OnDevice}, {"t5-fsdp", r.s.T5FSDP},
+		{"offload", r.s.OffloadDiT != OnDevice}, {"compat-padding", r.s.CompatPadding},
+	} {
+		if f.on {
+			idle = append(idle, "--"+f.name)
+		}
+	}
+	if len(idle) > 0 {
+		r.notice("%s: for several ranks, without effect on one", strings.Join(idle, ", "))
+	}
 }

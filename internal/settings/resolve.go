@@ -19,6 +19,7 @@ type ReadFile func(path string, limit int64) ([]byte, error)
 
 // Demo is what there is to know of the built-in demo model.
 type Demo struct {
+	Config []byte // its config.json
 	Spec   []byte // its model_spec.json
 	Image  string // the name that stands for its picture
 	Prompt string // used when none is given
@@ -32,7 +33,9 @@ type Inputs struct {
 	Exists   func(path string) bool
 	Now      time.Time    // names the output
 	Random   func() int64 // draws a seed, >= 0
-	Demo     Demo
+	// Processors are those that the ranks share; 0 leaves it to each of them to count.
+	Processors int
+	Demo       Demo
 }
 
 // Resolve settles every setting. Errors have the class ends.Usage for flags and
@@ -49,9 +52,9 @@ func Resolve(in Inputs) (Settings, error) {
 	}
 	r.program()
 	r.model()
-	r.ranks()
 	r.inputs()
 	r.video()
+	r.machine()
 	r.prompts()
 	r.outputs()
 	r.s.Values = r.inTableOrder()

@@ -40,8 +40,13 @@ type Settings struct {
 
 	DType   string // fp32, bf16 or fp16
 	Device  string // cpu
-	Threads int    // 0: the worker counts its processors
-	Nproc   int    // ranks
+	Threads int    // of a rank; 0: the worker counts its processors
+
+	// Nproc ranks on this machine are CFG x Ring x Ulysses.
+	Nproc, CFG, Ring, Ulysses int
+	DiTFSDP, T5FSDP           bool   // weights are sharded over the ranks
+	OffloadDiT                string // where sharded DiT weights rest: OnDevice, OnHost or InFile
+	CompatPadding             bool
 
 	ScanWeights bool
 
@@ -66,6 +71,11 @@ type Settings struct {
 	Notices []string
 	// Values are all settings in the order of the table.
 	Values []Value
+	// Plan says in a line how the ranks share the work, Why what that follows from,
+	// "" for one rank.
+	Plan, Why string
+
+	meshChosen bool // some degree was left to us
 }
 
 // Value is one resolved setting and its origin.

@@ -14,13 +14,16 @@ import (
 	"github.com/wanrun/wanrun/internal/task"
 )
 
-const demoSpec = "../../examples/demo-model/checkpoint/model_spec.json"
+const (
+	demoSpec   = "../../examples/demo-model/checkpoint/model_spec.json"
+	demoConfig = "../../examples/demo-model/checkpoint/config.json"
+)
 
 // files are what a test's ReadFile finds.
 var files = map[string]string{
-	"i2v/config.json":    `{"model_type": "i2v", "dim": 5120}`,
-	"t2v/config.json":    `{"model_type": "t2v", "dim": 5120}`,
-	"t2v13/config.json":  `{"model_type": "t2v", "dim": 1536}`,
+	"i2v/config.json":    `{"model_type": "i2v", "dim": 5120, "num_heads": 40}`,
+	"t2v/config.json":    `{"model_type": "t2v", "dim": 5120, "num_heads": 40}`,
+	"t2v13/config.json":  `{"model_type": "t2v", "dim": 1536, "num_heads": 12}`,
 	"flf/config.json":    `{"model_type": "flf2v", "dim": 5120}`,
 	"vace/config.json":   `{"model_type": "vace", "dim": 5120}`,
 	"broken/config.json": `{"model_type": `,
@@ -39,6 +42,10 @@ func inputs(t testing.TB, env []string, args ...string) Inputs {
 	if err != nil {
 		t.Fatal(err)
 	}
+	config, err := os.ReadFile(demoConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return Inputs{
 		Args: args, Env: env,
 		ReadFile: func(path string, limit int64) ([]byte, error) {
@@ -54,7 +61,7 @@ func inputs(t testing.TB, env []string, args ...string) Inputs {
 		Exists: func(path string) bool { return strings.HasPrefix(path, "taken") },
 		Now:    time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
 		Random: func() int64 { return 77 },
-		Demo:   Demo{Spec: spec, Image: "demo:in.jpg", Prompt: "the red ball moves right"},
+		Demo:   Demo{Config: config, Spec: spec, Image: "demo:in.jpg", Prompt: "the red ball moves right"},
 	}
 }
 
@@ -83,7 +90,7 @@ func TestSpellings(t *testing.T) {
 		"size": "832*480", "max-area": "4096", "frames": "13", "fps": "24", "steps": "7", "solver": "dpm++", "shift": "2.5",
 		"guide-scale": "1.5", "seed": "5", "noise-rng": "torch-cpu", "output": "o.mp4", "contact-sheet": "c.png",
 		"encoder": "builtin", "ffmpeg": "/bin/ff", "dump": "d.safetensors", "report": "r.json", "nproc": "1", "ulysses": "1",
-		"ring": "1", "offload-model": "False", "device": "cpu", "dtype": "bf16", "threads": "3",
+		"ring": "1", "cfg-parallel": "1", "offload": "dit=host", "offload-model": "False", "device": "cpu", "dtype": "bf16", "threads": "3",
 		"log-format": "json", "grace": "3s", "worker": "/bin/w",
 	}
 	// Rows that are refused, that another test gives, or that need other inputs.
@@ -299,10 +306,22 @@ func TestRefusals(t *testing.T) {
 		{base, "WANRUN_STEPS=0", ends.Usage, "WANRUN_STEPS: |nearest is 1"},
 		{base, "WANRUN_CONFIG=none.yaml", ends.Usage, "WANRUN_CONFIG: |none.yaml"},
 
-		{with("--nproc", "8"), "", ends.Usage, "this build runs one rank: --nproc 8"},
-		{with("--ulysses_size", "8"), "", ends.Usage, "this build runs one rank"},
-		{with("--ring", "2"), "", ends.Usage, "this build runs one rank"},
 		{with("--nproc", "0"), "", ends.Usage, "nearest is 1"},
+		{with("--nproc", "1025"), "", ends.Usage, "nearest is 1024"},
+		{with("--nproc", "1e3"), "", ends.Usage, "not a whole number"},
+		{with("--cfg-parallel", "3"), "", ends.Usage, "--cfg-parallel: 3, want 1 to 2; nearest is 2"},
+		{with("--ulysses", "41"), "", ends.Usage, "--ulysses 41: 40 heads cannot be shared by 41 ranks|40"},
+		{with("--ulysses", "32", "--ring", "64"), "", ends.Usage, "2048 ranks, want at most 1024"},
+		{with("--nproc", "8", "--ulysses", "3"), "", ends.Usage, "--ulysses 3: 3 ranks, not --nproc 8|nearest: --ulysses 2 or 4, or --nproc 3"},
+		{with("--nproc", "8", "--ulysses_size", "4", "--ring_size", "4"), "", ends.Usage, "16 ranks, not --nproc 8|--ulysses 2, or --ring 2, or --nproc 16"},
+		{with("--nproc", "8", "--ulysses", "2", "--ring", "2", "--cfg-parallel", "1"), "", ends.Usage, "nearest: --ulysses 4, or --ring 4, or --cfg-parallel 2, or --nproc 4"},
+		{with("--nproc", "8", "--ulysses", "1", "--ring", "1"), "", ends.Usage, "1 ranks, not --nproc 8, and the degrees left out cannot"},
+		{with("--nproc", "1", "--ulysses", "8"), "", ends.Usage, "8 ranks, not --nproc 1|--ulysses 1, or --nproc 8"},
+		{with("--offload", "dit=cloud"), "", ends.Usage, `--offload: "cloud" is not known; one of device, host, file`},
+		{with("--offload", "host"), "", ends.Usage, "want dit=device"},
+		{with("--offload", "t5=host"), "", ends.Usage, "want dit=device"},
+		{with("--offload", "dit=host", "--dit-fsdp=false"), "", ends.Usage, "--dit-fsdp is false; leave that out"},
+		{[]string{"--ckpt-dir", "flf", "--first-frame", "a", "--last-frame", "b", "--prompt", "p", "--nproc", "2"}, "", ends.BadInput, "config.json does not say num_heads"},
 		{with("--device", "cuda"), "", ends.Usage, "this build runs on the CPU"},
 		{with("--use_prompt_extend"), "", ends.Usage, "prompts are used as they are"},
 		{with("--src_video", "v.mp4"), "", ends.Usage, "VACE is not supported"},
@@ -389,7 +408,8 @@ func TestNotices(t *testing.T) {
 		{nil, []string{"--image", "a"}, `no --ckpt-dir: the built-in demo model runs, with the prompt "the red ball moves right"`},
 		{nil, nil, "on its own picture, with the prompt"},
 		{nil, append(base, "--t5_cpu"), "--t5-cpu: all runs on the CPU here"},
-		{nil, append(base, "--dit_fsdp"), "with one rank they change nothing"},
+		{nil, append(base, "--dit_fsdp"), "--dit-fsdp: for several ranks, without effect on one"},
+		{nil, append(base, "--offload", "dit=file", "--compat-padding"), "--offload, --compat-padding: for several ranks"},
 		{nil, append(base, "--offload_model", "False"), "--offload-model: "},
 		{[]string{"WANRUN_STPES=3", "WANRUN_TOKEN=x", "WANRUN_LOG_LEVEL=debug"}, base, "WANRUN_STPES is not a setting; did you mean WANRUN_STEPS?"},
 	} {
@@ -415,7 +435,7 @@ func TestEveryRowSettled(t *testing.T) {
 	if s.Image != "demo:in.jpg" || s.Prompt == "" || len(s.Values) != len(settled) {
 		t.Errorf("demo run: %+v", s)
 	}
-	if out := s.ExplainText(); !strings.Contains(out, "steps") || strings.Count(out, "\n") != len(s.Values) {
+	if out := s.ExplainText(); !strings.Contains(out, "steps") || strings.Count(out, "\n") != len(s.Values)+2 || !strings.HasSuffix(out, "\nplan: one rank\n") {
 		t.Errorf("explain prints\n%s", out)
 	}
 	var names []string

@@ -140,18 +140,23 @@ func outputFlags() []Flag {
 
 func machineFlags() []Flag {
 	return []Flag{
-		{Name: "nproc", Other: []string{"nproc-per-node"}, Kind: Number, Group: groupMachine, Help: "ranks on this machine"},
+		{Name: "nproc", Other: []string{"nproc-per-node"}, Kind: Number, Group: groupMachine, Help: "ranks on this machine, a process each; by default what the degrees below need"},
 		{Name: "ulysses", Other: []string{"ulysses-size"}, Kind: Number, Group: groupMachine, Help: "ranks that share a sequence by heads"},
 		{Name: "ring", Other: []string{"ring-size"}, Kind: Number, Group: groupMachine, Help: "ranks that share a sequence in a ring"},
+		{Name: "cfg-parallel", Kind: Choice, Choices: []string{"1", "2"}, Group: groupMachine,
+			Help: "2 runs the two branches of guidance on two halves of the ranks"},
 		{Name: "dit-fsdp", Kind: Switch, Group: groupMachine, Help: "shard the DiT's weights over the ranks"},
 		{Name: "t5-fsdp", Kind: Switch, Group: groupMachine, Help: "shard T5's weights over the ranks"},
 		{Name: "t5-cpu", Kind: Switch, Group: groupMachine, Help: "run T5 on the CPU"},
-		{Name: "offload-model", Kind: Bool, Group: groupMachine, Help: "keep weights off the device between uses"},
+		{Name: "offload", Value: "dit=PLACE", Group: groupMachine,
+			Help: "where sharded DiT weights rest between uses: on the device, in host memory, or in the file (device, host, file)"},
+		{Name: "offload-model", Kind: Bool, Group: groupMachine, Help: "True on several ranks with --dit-fsdp is --offload dit=host"},
+		{Name: "compat-padding", Kind: Switch, Group: groupMachine, Help: "attend to the tokens that pad a sequence to the ranks, as the official code does"},
 		{Name: "device", Kind: Choice, Choices: []string{"auto", "cpu", "cuda"}, Group: groupMachine, Help: "where to compute"},
 		{Name: "dtype", Kind: Choice, Choices: []string{"auto", "fp32", "bf16", "fp16"}, Group: groupMachine,
 			Help: "of weights and matrix products; auto is fp32 on a CPU"},
 		{Name: "scan-weights", Kind: Switch, Group: groupMachine, Help: "look at every weight for NaN and infinity before the run"},
-		{Name: "threads", Kind: Number, Group: groupMachine, Help: "of a rank; 0 counts the processors that it may use"},
+		{Name: "threads", Kind: Number, Group: groupMachine, Help: "of a rank; 0 divides the processors among the ranks"},
 	}
 }
 
