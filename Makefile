@@ -1,6 +1,7 @@
 # wanrun: build, test, demo. `make help` lists the targets.
 SHELL := /bin/bash -o pipefail
 GO    ?= go
+empty :=
 
 # oneDNN is used for matrix products and convolutions when its header is found.
 DNNL := $(firstword $(wildcard /usr/include/oneapi/dnnl/dnnl.h /usr/include/dnnl.h))
@@ -21,12 +22,18 @@ build: ## bin/wanrun and bin/wanworker
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/wanrun ./cmd/launcher
 	CGO_ENABLED=$(WORKER_CGO) $(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/wanworker ./cmd/worker
 
+# Tests that measure how soon processes end run one package at a time, alone.
+TIMED := internal/launch internal/endtoend internal/comm/host
+UNTIMED = $(shell $(GO) list ./... | grep -vE '($(subst $(empty) ,|,$(TIMED)))$$')
+
 test: build ## all tests; installs nothing (see deps)
-	$(GO) test -tags '$(TAGS)' -timeout 12m ./...
+	$(GO) test -tags '$(TAGS)' -timeout 12m $(UNTIMED)
+	$(GO) test -p 1 -timeout 12m $(addprefix ./,$(TIMED))
 	$(if $(DNNL),$(GO) test -timeout 12m ./internal/backend/... ./internal/model/...,@echo "oneDNN not found: its tests did not run; make deps installs it")
 
 test-race: ## what runs at the same time as something else, under the race detector
-	$(GO) test -race -timeout 10m ./internal/control/... ./internal/launch/... ./internal/worker ./pkg/... ./internal/comm/... ./internal/parallel
+	$(GO) test -race -timeout 10m ./internal/control ./internal/worker ./pkg/... ./internal/comm/local ./internal/comm/meta ./internal/parallel
+	$(GO) test -race -p 1 -timeout 10m ./internal/launch ./internal/comm/host
 	$(GO) test -race -short -timeout 10m ./internal/sharded ./internal/generate
 
 test-slurm: ## placement on a real Slurm of two virtual nodes (needs deps-slurm)

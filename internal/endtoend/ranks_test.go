@@ -43,6 +43,7 @@ func TestRanksEqualOne(t *testing.T) {
 		"official flags":    {"--nproc_per_node", "8", "--ulysses_size", "8", "--dit_fsdp", "--t5_fsdp", "--t5_cpu", "--offload_model", "True"},
 		"guidance halves":   {"--nproc", "2", "--cfg-parallel", "2"},
 		"all axes, sharded": {"--nproc", "8", "--cfg-parallel", "2", "--ulysses", "4", "--dit-fsdp", "--offload", "dit=file"},
+		"branches apart":    {"--nproc", "2", "--dit-fsdp", "--cfg-batch", "False"},
 		"uneven heads":      {"--nproc", "3", "--ulysses", "3"},
 	} {
 		t.Run(name, func(t *testing.T) {

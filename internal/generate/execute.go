@@ -305,15 +305,13 @@ func (e *execution) sample(ops tensor.Ops, model *wan.Model, conds []*wan.Cond, 
 	}
 	for i, t := range solver.Timesteps() {
 		e.job.Dump.step("latent_before_step", e.latent, e.latentShape()...)
-		if e.ranks.seq != nil {
-			e.ranks.seq.Begin(PhaseDenoise, i+1, len(conds))
+		together := len(conds)
+		if e.job.Spread.BranchesApart {
+			together = 1
 		}
-		ops.Scope(func() {
-			out := model.Forward(ops, e.toDevice(ops, e.latent), yTHWC, t, conds...)
-			for b := range own {
-				ops.Scope(func() { ops.ReadFloats(own[b], ops.Permute(out[b], 3, 0, 1, 2)) })
-			}
-		})
+		for first := 0; first < len(conds); first += together {
+			e.predict(ops, model, yTHWC, i, t, conds[first:][:together], own[first:][:together])
+		}
 		pred := e.ranks.guide(ops, comm.Place{Phase: PhaseDenoise, Step: i + 1, Purpose: "guidance"}, own)
 		if err := ops.Err(); err != nil {
 			return fmt.Errorf("step %d of %d: %w", i+1, e.job.Steps, err)
@@ -331,6 +329,20 @@ func (e *execution) sample(ops tensor.Ops, model *wan.Model, conds []*wan.Cond, 
 	}
 	e.job.Dump.floats("final_latent", e.latent, e.latentShape()...)
 	return nil
+}
+
+// predict runs one forward of step i at timestep t and puts the prediction of each
+// branch on the host.
+func (e *execution) predict(ops tensor.Ops, model *wan.Model, yTHWC tensor.Tensor, i int, t int64, conds []*wan.Cond, pred [][]float32) {
+	if e.ranks.seq != nil {
+		e.ranks.seq.Begin(PhaseDenoise, i+1, len(conds))
+	}
+	ops.Scope(func() {
+		out := model.Forward(ops, e.toDevice(ops, e.latent), yTHWC, t, conds...)
+		for b := range pred {
+			ops.Scope(func() { ops.ReadFloats(pred[b], ops.Permute(out[b], 3, 0, 1, 2)) })
+		}
+	})
 }
 
 // prepareContext makes the keys and values of cross-attention of the branches that

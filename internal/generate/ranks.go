@@ -30,6 +30,9 @@ type Spread struct {
 	Rest fsdp.Rest
 	// CompatPadding attends to padding tokens as the official code does.
 	CompatPadding bool
+	// BranchesApart runs the branches of guidance in a forward each: every unit of
+	// sharded weights is gathered for each, but only one residual stream exists.
+	BranchesApart bool
 }
 
 // ranks is a rank's membership in the groups of a run; without a world it is alone

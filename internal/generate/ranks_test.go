@@ -127,6 +127,7 @@ func TestRanksEqualOne(t *testing.T) {
 		for i, spread := range spreads(size, 8) {
 			// Whole and sharded weights, and each place of rest, take turns over the meshes.
 			spread.ShardDiT, spread.ShardT5 = i%2 == 0, i%3 == 0
+			spread.BranchesApart = i%4 == 1
 			spread.Rest = []fsdp.Rest{fsdp.OnDevice, fsdp.OnHost, fsdp.InFile}[i%3]
 			t.Run(fmt.Sprintf("%d/%v/dit=%v/t5=%v/rest=%d", size, spread.Mesh, spread.ShardDiT, spread.ShardT5, spread.Rest), func(t *testing.T) {
 				job := job

@@ -105,6 +105,6 @@ func Job(s settings.Settings, build string) (*wanrunv1.Job, error) {
 		ExifOrient: s.ExifOrient, Compat: s.Compat, Output: s.Output, Dump: s.Dump, Encoder: s.Encoder, Ffmpeg: s.FFmpeg,
 		ContactSheet: s.ContactSheet, SettingsJson: string(stored), Threads: int32(s.Threads), ScanWeights: s.ScanWeights,
 		Cfg: int32(s.CFG), Ring: int32(s.Ring), Ulysses: int32(s.Ulysses), DitFsdp: s.DiTFSDP, T5Fsdp: s.T5FSDP,
-		OffloadDit: s.OffloadDiT, CompatPadding: s.CompatPadding,
+		OffloadDit: s.OffloadDiT, CompatPadding: s.CompatPadding, CfgApart: !s.CFGBatch,
 	}, nil
 }

@@ -66,6 +66,8 @@ func earlier(a *worker, errA error, b *worker, errB error) bool {
 func (r *run) charge(w *worker) error {
 	report := w.Report
 	switch {
+	case w.failed.IsZero():
+		return nil // also if it ended by itself when it was about to be killed
 	case report.GetExitCode() != 0:
 		code := ends.Code(report.GetExitCode())
 		if code < 0 || code > 255 {
@@ -79,7 +81,7 @@ func (r *run) charge(w *worker) error {
 	}
 	status := w.status()
 	switch {
-	case status.Signaled() && w.shot && w.lost != nil && !w.failed.IsZero():
+	case status.Signaled() && w.shot && w.lost != nil:
 		return ends.Errorf(ends.PeerLost, "%s%s; its process did not end and was killed", oneLine(w.lost.Error()), w.where())
 	case status.Signaled() && w.shot:
 		return nil

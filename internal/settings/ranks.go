@@ -22,6 +22,7 @@ const (
 func (r *resolver) machine() {
 	r.mesh()
 	r.weights()
+	r.s.CFGBatch = r.truth("cfg-batch", true)
 	r.s.CompatPadding = r.truth("compat-padding", false)
 	t5CPU := r.truth("t5-cpu", false)
 	device := r.choice("device", "auto", "default")

@@ -47,6 +47,7 @@ type Settings struct {
 	DiTFSDP, T5FSDP           bool   // weights are sharded over the ranks
 	OffloadDiT                string // where sharded DiT weights rest: OnDevice, OnHost or InFile
 	CompatPadding             bool
+	CFGBatch                  bool // both branches of guidance in one forward
 
 	ScanWeights bool
 

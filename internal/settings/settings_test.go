@@ -90,7 +90,7 @@ func TestSpellings(t *testing.T) {
 		"size": "832*480", "max-area": "4096", "frames": "13", "fps": "24", "steps": "7", "solver": "dpm++", "shift": "2.5",
 		"guide-scale": "1.5", "seed": "5", "noise-rng": "torch-cpu", "output": "o.mp4", "contact-sheet": "c.png",
 		"encoder": "builtin", "ffmpeg": "/bin/ff", "dump": "d.safetensors", "report": "r.json", "nproc": "1", "ulysses": "1",
-		"ring": "1", "cfg-parallel": "1", "offload": "dit=host", "offload-model": "False", "device": "cpu", "dtype": "bf16", "threads": "3",
+		"ring": "1", "cfg-parallel": "1", "offload": "dit=host", "offload-model": "False", "cfg-batch": "False", "device": "cpu", "dtype": "bf16", "threads": "3",
 		"log-format": "json", "grace": "3s", "worker": "/bin/w",
 	}
 	// Rows that are refused, that another test gives, or that need other inputs.

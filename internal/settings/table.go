@@ -151,6 +151,8 @@ func machineFlags() []Flag {
 		{Name: "offload", Value: "dit=PLACE", Group: groupMachine,
 			Help: "where sharded DiT weights rest between uses: on the device, in host memory, or in the file (device, host, file)"},
 		{Name: "offload-model", Kind: Bool, Group: groupMachine, Help: "True on several ranks with --dit-fsdp is --offload dit=host"},
+		{Name: "cfg-batch", Kind: Bool, Group: groupMachine,
+			Help: "run both branches of guidance together, so that weights are gathered once for both (the default); False needs less memory"},
 		{Name: "compat-padding", Kind: Switch, Group: groupMachine, Help: "attend to the tokens that pad a sequence to the ranks, as the official code does"},
 		{Name: "device", Kind: Choice, Choices: []string{"auto", "cpu", "cuda"}, Group: groupMachine, Help: "where to compute"},
 		{Name: "dtype", Kind: Choice, Choices: []string{"auto", "fp32", "bf16", "fp16"}, Group: groupMachine,

@@ -95,5 +95,6 @@ func (w *worker) spread() (generate.Spread, error) {
 	if mesh.Size() != w.config.Size {
 		return generate.Spread{}, fmt.Errorf("a job for %d ranks (%v), where %d were started", mesh.Size(), mesh, w.config.Size)
 	}
-	return generate.Spread{Mesh: mesh, ShardDiT: m.GetDitFsdp(), ShardT5: m.GetT5Fsdp(), Rest: rest, CompatPadding: m.GetCompatPadding()}, nil
+	return generate.Spread{Mesh: mesh, ShardDiT: m.GetDitFsdp(), ShardT5: m.GetT5Fsdp(), Rest: rest, CompatPadding: m.GetCompatPadding(),
+		BranchesApart: m.GetCfgApart()}, nil
 }

@@ -370,6 +370,8 @@ type Job struct {
 	OffloadDit string `protobuf:"bytes,35,opt,name=offload_dit,json=offloadDit,proto3" json:"offload_dit,omitempty"`
 	// compat_padding attends to padding tokens as the official code does.
 	CompatPadding bool `protobuf:"varint,36,opt,name=compat_padding,json=compatPadding,proto3" json:"compat_padding,omitempty"`
+	// cfg_apart runs the branches of guidance one after the other, not together.
+	CfgApart bool `protobuf:"varint,37,opt,name=cfg_apart,json=cfgApart,proto3" json:"cfg_apart,omitempty"`
 	// contact_sheet is a PNG of all frames beside the video, or empty.
 	ContactSheet string `protobuf:"bytes,25,opt,name=contact_sheet,json=contactSheet,proto3" json:"contact_sheet,omitempty"`
 	// settings_json is stored in the output's metadata.
@@ -636,6 +638,13 @@ func (x *Job) GetOffloadDit() string {
 func (x *Job) GetCompatPadding() bool {
 	if x != nil {
 		return x.CompatPadding
+	}
+	return false
+}
+
+func (x *Job) GetCfgApart() bool {
+	if x != nil {
+		return x.CfgApart
 	}
 	return false
 }
@@ -1026,7 +1035,7 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x05token\x18\x04 \x01(\tR\x05token\"<\n" +
 	"\x05Abort\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1b\n" +
-	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\xc0\a\n" +
+	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\xdd\a\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x19\n" +
 	"\bckpt_dir\x18\x02 \x01(\tR\ackptDir\x12\x16\n" +
@@ -1065,7 +1074,8 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\at5_fsdp\x18\" \x01(\bR\x06t5Fsdp\x12\x1f\n" +
 	"\voffload_dit\x18# \x01(\tR\n" +
 	"offloadDit\x12%\n" +
-	"\x0ecompat_padding\x18$ \x01(\bR\rcompatPadding\x12#\n" +
+	"\x0ecompat_padding\x18$ \x01(\bR\rcompatPadding\x12\x1b\n" +
+	"\tcfg_apart\x18% \x01(\bR\bcfgApart\x12#\n" +
 	"\rcontact_sheet\x18\x19 \x01(\tR\fcontactSheet\x12#\n" +
 	"\rsettings_json\x18\x1a \x01(\tR\fsettingsJson\x12\x18\n" +
 	"\athreads\x18\x1b \x01(\x05R\athreads\"\xb3\x01\n" +
