@@ -191,6 +191,10 @@ func TestBadCheckpoints(t *testing.T) {
 		{"safetensors: not JSON", edit(shard, header("not json")), shard},
 		{"safetensors: nested deep", edit(shard, header(strings.Repeat("[", 10000))), shard},
 		{"safetensors: dtype unknown", edit(shard, replace(`"BF16"`, `"BF99"`)), "BF99"},
+		{"safetensors: a NaN, looked for", edit(shard, func(b []byte) []byte {
+			return append(b[:len(b)-2], 0xc0, 0x7f) // the last element, BF16
+		}), "1 NaN"},
+		{"safetensors: a weight transposed", edit(shard, replace("[640,160]", "[160,640]")), "expected [640, 160], got [160, 640]"},
 		{"index: path out of the folder", edit("diffusion_pytorch_model.safetensors.index.json", replace(shard, "../../etc/passwd")), "passwd"},
 		{"index: missing shard", func(t *testing.T, dir string) {
 			if err := os.Remove(filepath.Join(dir, shard)); err != nil {
@@ -210,10 +214,37 @@ func TestBadCheckpoints(t *testing.T) {
 			dir, ckpt := t.TempDir(), copyCheckpoint(t)
 			tc.damage(t, ckpt)
 			got := wanrun(t, dir, "--image", repo(t, "examples/in.jpg"), "--prompt", "x", "--frames", "5", "--steps", "1",
-				"--ckpt-dir", ckpt, "-o", "out.mp4")
+				"--ckpt-dir", ckpt, "-o", "out.mp4", "--scan-weights")
 			expectRefusal(t, got, 65, tc.words)
 			if left := files(t, dir); len(left) != 0 {
 				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// TestOddPrompts runs prompts that are strange but legal: they make a video, a
+// prompt that is cut says where, and nothing of them reaches the terminal raw.
+func TestOddPrompts(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, prompt string
+		words        string // in the error output
+	}{
+		{"emoji alone", "🐶🏃‍♂️🎬", ""},
+		{"right to left", "كرة حمراء תנועה", ""},
+		{"terminal escape", "red \x1b[31mball\x1b[0m\x07", ""},
+		{"newlines", "red\nball\r\nmoves", ""},
+		{"too many tokens", strings.Repeat("the red ball moves right, ", 200), "512 are used"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			got := wanrun(t, t.TempDir(), "--image", repo(t, "examples/in.jpg"), "--prompt", tc.prompt, "--frames", "1", "--steps", "1", "-o", "out.png")
+			if got.code != 0 || !strings.Contains(got.stderr, tc.words) {
+				t.Errorf("exit code %d, want 0 and %q:\n%s%s", got.code, tc.words, got.stdout, got.stderr)
+			}
+			if strings.ContainsAny(got.stdout+got.stderr, "\x1b\x07\r") {
+				t.Errorf("control characters on the terminal: %q", got.stdout+got.stderr)
 			}
 		})
 	}
