@@ -80,7 +80,7 @@ type Chunk interface {
 	// Len is its bytes.
 	Len() int
 	// CopyTo copies it to dst, which is as long, and acknowledges it to its sender.
-	// Errors: the sender took it back, or its checksum is wrong.
+	// Errors: ErrRevoked, or its checksum is wrong.
 	CopyTo(dst []byte) error
 }
 

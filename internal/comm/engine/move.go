@@ -25,6 +25,9 @@ func (in *incoming) firstDone() bool { return in.second || len(in.data) == 0 }
 // errEnded says that the world's failure is the reason.
 var errEnded = errors.New("the group has ended")
 
+// ErrRevoked says that a chunk was taken back because its sender's groups ended.
+var ErrRevoked = errors.New("the sender has ended")
+
 // prepare says which bytes go where, before the peers are waited for: a peer that
 // is further may send at once, and what has come is always taken, so that no
 // rank's window stays full because of a third one.
@@ -211,7 +214,11 @@ func (r *running) receive(in *incoming) (bool, error) {
 	if n > len(in.data) {
 		return false, fmt.Errorf("chunk of %d bytes from rank %d, where %d are left", n, peer, len(in.data))
 	}
-	if err := c.CopyTo(in.data[:n]); err != nil {
+	switch err := c.CopyTo(in.data[:n]); {
+	case errors.Is(err, ErrRevoked):
+		<-w.done // the sender's reason is on its way, and is the first cause
+		return false, errEnded
+	case err != nil:
 		return false, fmt.Errorf("chunk of %d bytes from rank %d: %w", n, peer, err)
 	}
 	in.data = in.data[n:]

@@ -84,7 +84,7 @@ func (l *loan) CopyTo(dst []byte) error {
 	l.mu.RLock()
 	if l.revoked {
 		l.mu.RUnlock()
-		return errors.New("the sender has ended")
+		return engine.ErrRevoked
 	}
 	copy(dst, l.data)
 	l.mu.RUnlock()
