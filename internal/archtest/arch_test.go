@@ -29,8 +29,8 @@ var rules = []struct {
 	{"internal/parallel", []string{"pkg/tensor", "pkg/comm", "pkg/sharding"}, []string{}},
 	{"internal/nn", []string{"pkg/tensor"}, []string{}},
 	{"internal/model", []string{"pkg/tensor", "internal/nn"}, []string{}},
-	{"internal/backend", []string{"pkg/tensor", "internal/onednn", "internal/backend"}, []string{"golang.org/x/sys"}},
-	{"internal/comm", []string{"pkg/tensor", "pkg/comm", "internal/comm"}, []string{"golang.org/x/sys"}},
+	{"internal/backend", []string{"pkg/tensor", "internal/onednn", "internal/cgroup", "internal/backend"}, []string{"golang.org/x/sys"}},
+	{"internal/comm", []string{"pkg/tensor", "pkg/comm", "internal/peercred", "internal/comm"}, []string{"golang.org/x/sys"}},
 	{"internal/onednn", nil, []string{}},
 	{"internal/checkpoint", []string{"pkg/tensor", "internal/checkpoint", "internal/model"}, []string{"golang.org/x/sys"}},
 	{"internal/weights", []string{"pkg/tensor", "internal/nn", "internal/checkpoint"}, []string{}},
@@ -40,17 +40,23 @@ var rules = []struct {
 	{"internal/task", nil, []string{}},
 	{"internal/ends", nil, []string{}},
 	{"internal/media", []string{"internal/media"}, []string{"golang.org/x/image", "golang.org/x/sys"}},
-	{"internal/control", []string{"proto", "internal/ends"}, nil},
+	{"internal/control", []string{"proto", "internal/ends", "internal/peercred"}, nil},
 	// What a scheduler, the kernel and /sys say of this process: pure parsing.
 	{"internal/environ", nil, []string{}},
 	{"internal/slurm", []string{"internal/environ"}, []string{}},
 	{"internal/kube", []string{"internal/environ"}, []string{}},
 	{"internal/placement", []string{"internal/environ", "internal/slurm", "internal/kube"}, []string{}},
 	{"internal/cgroup", nil, []string{}},
+	{"internal/peercred", nil, []string{"golang.org/x/sys"}},
 	// The launcher is pure Go without tensors, models or cgo.
-	{"internal/launch", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/environ", "internal/slurm", "internal/placement", "internal/cgroup", "pkg/sharding"}, nil},
-	{"internal/settings", []string{"internal/task", "internal/ends", "internal/noise", "internal/sampler", "pkg/sharding"}, nil},
-	{"cmd/launcher", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/environ", "internal/slurm", "internal/placement", "internal/cgroup", "internal/launch", "internal/tokenizer", "internal/version", "examples"}, nil},
+	{"internal/launch", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/environ", "internal/slurm", "internal/placement", "internal/cgroup", "internal/node", "internal/agents", "internal/output", "internal/guard", "internal/jobs", "pkg/sharding"}, nil},
+	{"internal/guard", []string{"internal/cgroup"}, []string{"golang.org/x/sys"}},
+	{"internal/node", []string{"proto", "internal/ends", "internal/control", "internal/guard", "internal/output", "internal/watch", "internal/cgroup", "internal/placement", "internal/environ", "internal/slurm", "internal/node"}, nil},
+	{"internal/output", []string{"internal/node", "internal/environ", "internal/settings"}, nil},
+	{"internal/watch", []string{"internal/node", "internal/cgroup", "internal/slurm", "internal/environ", "internal/control/group"}, nil},
+	{"internal/agents", []string{"proto", "internal/ends", "internal/control", "internal/node", "internal/environ", "internal/placement"}, nil},
+	{"internal/settings", []string{"internal/task", "internal/ends", "internal/noise", "internal/sampler", "internal/placement", "internal/control/group", "pkg/sharding"}, nil},
+	{"cmd/launcher", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/environ", "internal/slurm", "internal/placement", "internal/cgroup", "internal/launch", "internal/guard", "internal/node", "internal/agents", "internal/output", "internal/watch", "internal/jobs", "internal/tokenizer", "internal/version", "examples"}, nil},
 }
 
 // cgoTrees are the only packages that may import "C".

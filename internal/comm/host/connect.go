@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wanrun/wanrun/internal/comm/engine"
+	"github.com/wanrun/wanrun/internal/peercred"
 	"github.com/wanrun/wanrun/pkg/comm"
 )
 
@@ -280,7 +281,7 @@ func (j *joining) serve(l net.Listener) {
 func (j *joining) welcome(conn net.Conn) error {
 	_, near := conn.(*net.UnixConn)
 	if near {
-		if err := sameUser(conn); err != nil {
+		if err := peercred.SameUser(conn); err != nil {
 			return err
 		}
 	}
@@ -389,7 +390,7 @@ func (j *joining) dial(ctx context.Context, peer int, network, address string, p
 	}
 	err := conn.SetDeadline(time.Now().Add(proofTimeout))
 	if err == nil && network == "unix" {
-		err = sameUser(conn)
+		err = peercred.SameUser(conn)
 	}
 	if err == nil {
 		err = j.cfg.dialerProves(conn, peer, p)

@@ -143,6 +143,12 @@ func (c child) collective(g comm.Group) error {
 		return g.Broadcast(ctx, at, buffer(n), c.Victim)
 	case "shift":
 		return g.Shift(ctx, at, buffer(n), buffer(n), 1)
+	case "memory":
+		m, err := ShareMemory(ctx, g, 1<<20)
+		if err != nil {
+			return err
+		}
+		return m.Close()
 	case "send": // from the victim to rank 0; the others compute and watch
 		switch g.Rank() {
 		case c.Victim:
@@ -176,6 +182,7 @@ func TestKilledProcess(t *testing.T) {
 		{"start", "connect.linked", []int{0, 0, 0, 0}, 1}, {"start", "connect.linked", near, 2}, {"start", "connect.linked", far, 2},
 		{"barrier", "barrier.announced", near, 1}, {"barrier", "barrier.matched", far, 0},
 		{"send", "send.announced", near, 1}, {"send", "send.moving", near, 2},
+		{"memory", "broadcast.matched", near, 0}, {"memory", "broadcast.matched", near, 1},
 	}
 	for _, op := range []string{"all-to-all", "all-gather", "reduce-scatter", "all-reduce", "broadcast", "shift"} {
 		cases = append(cases, kill{op, op + ".matched", near, 1}, kill{op, op + ".moving", near, 2}, kill{op, op + ".moving", far, 1})

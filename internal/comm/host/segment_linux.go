@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -58,8 +57,8 @@ func (s *segment) close() error {
 	return errors.Join(errs...)
 }
 
-// openSegment maps a peer's segment for reading and closes fd.
-func openSegment(fd, size int) (*segment, error) {
+// openSegment maps a peer's segment with a protection, and closes fd.
+func openSegment(fd, size, protection int) (*segment, error) {
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -69,7 +68,7 @@ func openSegment(fd, size int) (*segment, error) {
 	if err != nil || seals&unix.F_SEAL_SHRINK == 0 || st.Size != int64(size) {
 		return nil, fmt.Errorf("peer's segment has %d bytes and seals %#x, expected %d and one against shrinking (%v)", st.Size, seals, size, err)
 	}
-	b, err := unix.Mmap(fd, 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	b, err := unix.Mmap(fd, 0, size, protection, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map peer's segment: %w", err)
 	}
@@ -92,48 +91,42 @@ func listenNear(c *Config) (net.Listener, error) {
 	return l, nil
 }
 
-// sameUser checks that a process of this process's user is at the other end: the
-// abstract namespace has no file modes.
-func sameUser(conn net.Conn) error {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
+// trade passes this rank's segment and takes the peer's.
+func trade(conn net.Conn, own *segment, size int) (*segment, error) {
+	c := conn.(*net.UnixConn)
+	if err := pass(c, own.fd); err != nil {
+		return nil, err
+	}
+	fd, err := take(c)
 	if err != nil {
-		return fmt.Errorf("peer credentials: %w", err)
+		return nil, err
 	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return fmt.Errorf("peer credentials: %w", err)
-	}
-	if credErr != nil {
-		return fmt.Errorf("peer credentials: %w", credErr)
-	}
-	if int(cred.Uid) != os.Geteuid() {
-		return fmt.Errorf("process %d of user %d is not this user's", cred.Pid, cred.Uid)
+	return openSegment(fd, size, unix.PROT_READ)
+}
+
+// pass sends a descriptor with one byte.
+func pass(c *net.UnixConn, fd int) error {
+	if _, _, err := c.WriteMsgUnix([]byte{accepted}, unix.UnixRights(fd), nil); err != nil {
+		return fmt.Errorf("pass segment: %w", err)
 	}
 	return nil
 }
 
-// trade passes this rank's segment and takes the peer's.
-func trade(conn net.Conn, own *segment, size int) (*segment, error) {
-	c := conn.(*net.UnixConn)
-	if _, _, err := c.WriteMsgUnix([]byte{accepted}, unix.UnixRights(own.fd), nil); err != nil {
-		return nil, fmt.Errorf("pass segment: %w", err)
-	}
+// take receives what pass sends.
+func take(c *net.UnixConn) (fd int, err error) {
 	one, oob := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := c.ReadMsgUnix(one, oob)
 	if err != nil {
-		return nil, fmt.Errorf("take segment: %w", err)
+		return -1, fmt.Errorf("take segment: %w", err)
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil || n != 1 || len(messages) != 1 {
-		return nil, fmt.Errorf("take segment: %d bytes with %d descriptors (%v)", n, len(messages), err)
+		return -1, fmt.Errorf("take segment: %d bytes with %d descriptors (%v)", n, len(messages), err)
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return nil, fmt.Errorf("take segment: %d descriptors (%v)", len(fds), err)
+		return -1, fmt.Errorf("take segment: %d descriptors (%v)", len(fds), err)
 	}
 	unix.CloseOnExec(fds[0])
-	return openSegment(fds[0], size)
+	return fds[0], nil
 }

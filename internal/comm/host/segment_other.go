@@ -19,5 +19,4 @@ func newSegment(int) (*segment, error)                         { return nil, err
 func (s *segment) close() error                                { return nil }
 func listenNear(*Config) (net.Listener, error)                 { return nil, errNoSegments }
 func nearAddress(*Config, int) (network, address string)       { return "", "" }
-func sameUser(net.Conn) error                                  { return errNoSegments }
 func trade(net.Conn, *segment, int) (peer *segment, err error) { return nil, errNoSegments }
