@@ -25,8 +25,12 @@ type Options struct {
 	// the ranks and padding takes part as keys. Otherwise every rank has nearly equally
 	// many tokens, and padding exists only where there are more ranks than tokens.
 	CompatPadding bool
-	// Inner computes the attention of a rank's heads; nil is Ops.Attention. It may be
-	// called with spec.LSE, to be filled.
+	// Pieces is how many parts a rank's heads are exchanged in, so that one travels
+	// while the attention of another is computed; at most the heads of the rank with
+	// fewest. 0 chooses by the heads and the bytes.
+	Pieces int
+	// Inner computes the attention of some of a rank's heads, a piece at a time; nil is
+	// Ops.Attention. It may be called with spec.LSE, to be filled.
 	Inner func(ops tensor.Ops, q, k, v tensor.Tensor, spec tensor.AttentionSpec) tensor.Tensor
 }
 
@@ -125,53 +129,6 @@ func (a *Attention) Gather(ops tensor.Ops, y tensor.Tensor, numTokens int) tenso
 	return all.Slice(0, numTokens)
 }
 
-// geometry is what one attention's sizes follow from.
-type geometry struct {
-	dtype   tensor.DType
-	headDim int
-	tokens  []sharding.Range // of each rank of the all-to-all's group, within the chunk
-	heads   []sharding.Range // likewise
-	chunks  []sharding.Range // of each rank of the ring, within the sequence
-	trade   int              // this rank in the all-to-all's group
-	circle  int              // and in the ring
-	keyLen  int              // keys of the sequence that count
-}
-
-func (g *geometry) rows() int     { return g.tokens[g.trade].Count }
-func (g *geometry) chunk() int    { return g.chunks[g.circle].Count }
-func (g *geometry) ownHeads() int { return g.heads[g.trade].Count }
-
-// row is the elements of one row of this rank's heads.
-func (g *geometry) row() int { return g.ownHeads() * g.headDim }
-
-// longest is the most rows of any chunk.
-func (g *geometry) longest() int {
-	most := 0
-	for _, c := range g.chunks {
-		most = max(most, c.Count)
-	}
-	return most
-}
-
-func (a *Attention) geometry(q tensor.Tensor, numTokens int) *geometry {
-	tokens := a.tokens(numTokens)
-	degree := a.opts.Degree
-	g := &geometry{dtype: q.DType(), headDim: q.Dim(2), trade: a.trade.Rank(), circle: a.circle.Rank(), keyLen: numTokens,
-		heads: sharding.All(sharding.Balanced, a.opts.Heads, degree)}
-	for i := 0; i < len(tokens); i += degree {
-		start := tokens[i].Start
-		g.chunks = append(g.chunks, sharding.Range{Start: start, Count: tokens[i+degree-1].End() - start})
-	}
-	own := g.chunks[g.circle]
-	for _, t := range tokens[g.circle*degree : (g.circle+1)*degree] {
-		g.tokens = append(g.tokens, sharding.Range{Start: t.Start - own.Start, Count: t.Count})
-	}
-	if a.opts.CompatPadding {
-		g.keyLen = tokens[len(tokens)-1].End()
-	}
-	return g
-}
-
 // Attend returns softmax(q·kᵀ·scale)·v over the whole sequence, although each rank
 // holds only its rows of q, k and v: an all-to-all trades tokens for heads, keys and
 // values go round the ring, and a second all-to-all trades back.
@@ -183,10 +140,14 @@ func (a *Attention) geometry(q tensor.Tensor, numTokens int) *geometry {
 // bit-equal to one rank's, as heads do not depend on each other; with one, partial
 // results are merged in F32, in the order in which they come round.
 //
-// Beside the result and what Inner takes, it uses, from the Collective arena, two
-// times q, k and v while they are exchanged, then one time them and the output, and
-// with a ring a second k and v; and, with a ring, from the ops' own arena the output
-// in F32.
+// The exchanges are cut into pieces of heads: while the attention of one piece is
+// computed, q, k and v of the next come and the output of the last leaves.
+//
+// Beside the result and what Inner takes, it uses, from the Collective arena, three
+// times q, k and v and once the output of the largest piece (of a single piece two
+// times q, k and v), and with a ring a further k and v. From the ops' own arena come
+// the outputs of all pieces, together as large as result, and with a ring, where the
+// type is not F32, a piece of the output in F32.
 //
 // Errors stick to ops: tensor.ErrShape, comm.ErrAborted.
 func (a *Attention) Attend(ops tensor.Ops, q, k, v tensor.Tensor, spec tensor.AttentionSpec) tensor.Tensor {
@@ -204,21 +165,58 @@ func (a *Attention) Attend(ops tensor.Ops, q, k, v tensor.Tensor, spec tensor.At
 		return a.inner(ops, q, k, v, spec)
 	}
 	result := ops.Empty(q.DType(), q.Shape()...)
-	buffers := ops.Using(tensor.Collective)
-	buffers.Scope(func() {
+	ops.Using(tensor.Collective).Scope(func() {
 		ops.Scope(func() {
-			qCMH, kv := a.toHeads(buffers, g, q, k, v)
-			var yCMH tensor.Tensor
-			if a.circle.Size() == 1 {
-				kCMH, vCMH := g.split(kv, g.chunk())
-				yCMH = a.inner(ops, qCMH, kCMH, vCMH, tensor.AttentionSpec{Scale: spec.Scale, KeyLen: g.keyLen})
+			if a.trade.Size() == 1 {
+				a.allHeads(ops, g, result, q, k, v, spec.Scale)
 			} else {
-				yCMH = a.ring(ops, g, qCMH, kv, spec.Scale)
+				a.inPieces(ops, g, result, q, k, v, spec.Scale)
 			}
-			a.toTokens(ops, g, result, yCMH)
 		})
 	})
 	return result
+}
+
+// allHeads sets result from a ring alone, in which every rank has all heads.
+func (a *Attention) allHeads(ops tensor.Ops, g *geometry, result, qCNH, kCNH, vCNH tensor.Tensor, scale float32) {
+	n := int(kCNH.NumElements())
+	buffers := ops.Using(tensor.Collective)
+	room := 2 * g.longest() * a.opts.Heads * g.headDim
+	kv, other := buffers.Empty(g.dtype, room), buffers.Empty(g.dtype, room)
+	if ops.Err() != nil {
+		return
+	}
+	ops.CopyTo(kv.Slice(0, n), ops.Reshape(kCNH, n))
+	ops.CopyTo(kv.Slice(n, n), ops.Reshape(vCNH, n))
+	a.ring(ops, g, result, qCNH, kv, other, scale)
+}
+
+// inPieces sets result by exchanges around the attention of each piece of heads. What
+// travels while a piece is computed: q, k, v of the next and the output of the last.
+func (a *Attention) inPieces(ops tensor.Ops, g *geometry, result, qSNH, kSNH, vSNH tensor.Tensor, scale float32) {
+	x := a.newExchange(ops, g, result, qSNH, kSNH, vSNH)
+	defer x.settle()
+	x.send(0)
+	for i := range g.pieces {
+		qCMH, kv := x.receive(i)
+		if i+1 < len(g.pieces) {
+			x.send(i + 1)
+		}
+		if ops.Err() != nil {
+			return
+		}
+		var yCMH tensor.Tensor
+		if a.circle.Size() == 1 {
+			kCMH, vCMH := g.split(kv, g.chunk(), qCMH)
+			yCMH = a.inner(ops, qCMH, kCMH, vCMH, tensor.AttentionSpec{Scale: scale, KeyLen: g.keyLen})
+		} else {
+			yCMH = ops.Empty(g.dtype, qCMH.Shape()...)
+			a.ring(ops, g, yCMH, qCMH, kv, x.ringed, scale)
+		}
+		x.arrived()
+		x.giveBack(i, yCMH)
+	}
+	x.arrived()
 }
 
 func (a *Attention) inner(ops tensor.Ops, q, k, v tensor.Tensor, spec tensor.AttentionSpec) tensor.Tensor {

@@ -24,6 +24,7 @@ import (
 type problem struct {
 	tokens, heads, dim int
 	q, k, v            []float32
+	pieces             int // Options.Pieces
 }
 
 func newProblem(tokens, heads, dim int) problem {
@@ -35,7 +36,7 @@ func newProblem(tokens, heads, dim int) problem {
 		}
 		return out
 	}
-	return problem{tokens, heads, dim, random(), random(), random()}
+	return problem{tokens: tokens, heads: heads, dim: dim, q: random(), k: random(), v: random()}
 }
 
 func (p problem) spec() tensor.AttentionSpec {
@@ -83,7 +84,7 @@ func (p problem) whole(t *testing.T, d tensor.DType, padded int, pad float32) []
 func (p problem) spread(t *testing.T, d tensor.DType, size, degree int, compat bool, pad float32) ([][]float32, ranktest.Result) {
 	outs := make([][]float32, size)
 	result := ranktest.Run(t, size, func(r ranktest.Rank) {
-		a, err := ulysses.New(r.Context(), r.Group, ulysses.Options{Heads: p.heads, Degree: degree, CompatPadding: compat})
+		a, err := ulysses.New(r.Context(), r.Group, ulysses.Options{Heads: p.heads, Degree: degree, CompatPadding: compat, Pieces: p.pieces})
 		if err != nil {
 			r.Fail(err)
 			return
@@ -253,30 +254,46 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// A rank that fails inside of its attention takes the others with it: nobody waits.
+// A rank that fails inside of its attention takes the others with it, with exchanges
+// under way or not: nobody waits.
 func TestFailure(t *testing.T) {
 	broken := errors.New("no attention today")
-	for _, degree := range []int{1, 2, 4} {
-		result := ranktest.Plan(t, 4, func(r ranktest.Rank) {
-			opts := ulysses.Options{Heads: 4, Degree: degree}
-			if r.Rank == 2 {
-				opts.Inner = func(ops tensor.Ops, q, _, _ tensor.Tensor, _ tensor.AttentionSpec) tensor.Tensor {
-					ops.Fail(broken)
-					return tensor.Tensor{}
+	run := map[string]func(fn func(r ranktest.Rank)) ranktest.Result{
+		"planned": func(fn func(r ranktest.Rank)) ranktest.Result { return ranktest.Plan(t, 4, fn) },
+		"real": func(fn func(r ranktest.Rank)) ranktest.Result {
+			room := ranktest.Bytes{tensor.Activations: 1 << 20, tensor.Collective: 1 << 20}
+			return ranktest.Try(t, 4, []ranktest.Bytes{room, room, room, room}, fn)
+		},
+	}
+	for name, run := range run {
+		for _, degree := range []int{1, 2, 4} {
+			for fails := range 4 { // in which of its attentions
+				result := run(func(r ranktest.Rank) {
+					opts := ulysses.Options{Heads: 16, Degree: degree, Pieces: 4}
+					if r.Rank == 2 {
+						calls := 0
+						opts.Inner = func(ops tensor.Ops, q, k, v tensor.Tensor, spec tensor.AttentionSpec) tensor.Tensor {
+							if calls++; calls > fails {
+								ops.Fail(broken)
+							}
+							return ops.Attention(q, k, v, spec)
+						}
+					}
+					a, err := ulysses.New(r.Context(), r.Group, opts)
+					if err != nil {
+						r.Fail(err)
+						return
+					}
+					x := r.Empty(tensor.F32, 2, 16, 8)
+					r.Fill(x, 1)
+					a.Attend(r.Ops, x, x, x, tensor.AttentionSpec{Scale: 1, KeyLen: 8})
+					a.Gather(r.Ops, r.Empty(tensor.F32, 2, 128), 8)
+				})
+				for rank, err := range result.Errs {
+					if !errors.Is(err, broken) && (rank == 2 || !errors.Is(err, comm.ErrAborted)) {
+						t.Errorf("%s, degree %d, attention %d, rank %d: %v", name, degree, fails, rank, err)
+					}
 				}
-			}
-			a, err := ulysses.New(r.Context(), r.Group, opts)
-			if err != nil {
-				r.Fail(err)
-				return
-			}
-			x := r.Empty(tensor.F32, 2, 4, 8)
-			a.Attend(r.Ops, x, x, x, tensor.AttentionSpec{Scale: 1, KeyLen: 8})
-			a.Gather(r.Ops, r.Empty(tensor.F32, 2, 32), 8)
-		})
-		for rank, err := range result.Errs {
-			if !errors.Is(err, broken) && (rank == 2 || !errors.Is(err, comm.ErrAborted)) {
-				t.Errorf("degree %d, rank %d: %v", degree, rank, err)
 			}
 		}
 	}

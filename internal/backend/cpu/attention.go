@@ -91,14 +91,17 @@ func (a *attention) pack(w *worker, head, k0, numKeys int) (keys, values []float
 	}
 	for t := range numKeys {
 		at := int64(((k0+t)*a.heads + head) * a.dim)
-		panel := keys[t/tileCols*a.dim*tileCols+t%tileCols:]
+		panel, column := keys[t/tileCols*a.dim*tileCols+t%tileCols:], values[t*tileCols:]
 		for j, v := range a.k.load(w, bufIn, at, int64(a.dim)) {
 			panel[j*tileCols] = v
 		}
 		row := a.v.load(w, bufIn, at, int64(a.dim))
-		for j := 0; j < a.padded; j += tileCols {
-			to := values[(j*numKeys)+t*tileCols:][:tileCols]
-			clear(to[copy(to, row[j:]):])
+		for len(row) >= tileCols { // arrays are copied without a call
+			*(*[tileCols]float32)(column) = *(*[tileCols]float32)(row)
+			row, column = row[tileCols:], column[min(numKeys*tileCols, len(column)):]
+		}
+		if len(row) > 0 {
+			clear(column[copy(column, row):tileCols])
 		}
 	}
 	return keys, values
