@@ -71,7 +71,7 @@ proto: ## regenerate proto/ (needs protobuf-compiler)
 	@mkdir -p bin
 	cd tools && $(GO) build -o ../bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	PATH=$(CURDIR)/bin:$$PATH protoc --go_out=. --go_opt=module=github.com/wanrun/wanrun \
-	  --go-grpc_out=. --go-grpc_opt=module=github.com/wanrun/wanrun proto/wanrun/v1/wanrun.proto
+	  --go-grpc_out=. --go-grpc_opt=module=github.com/wanrun/wanrun proto/wanrun/v1/wanrun.proto proto/wanrun/v1/agents.proto
 
 verify: proto ## generated code is what the generators make
 	git diff --exit-code -- proto
