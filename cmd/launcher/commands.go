@@ -23,6 +23,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"generate", "[FLAGS]", "make a video; what wanrun does without a command", aboutGenerate, settings.Flags, generate},
+		{"run", "[FLAGS] -- PROGRAM [ARGUMENTS]", "start any program as a group of ranks", aboutRun, settings.RunFlags, run},
 		{"inspect", "FILE [--json]", "print the settings that are stored in a video or picture", aboutInspect, inspectFlags, inspect},
 		{"tokens", "--json [--ckpt-dir DIR] < PROMPTS.json", "print what the text encoder is given for prompts", aboutTokens, tokensFlags, tokens},
 		{"version", "", "print the build", "", helpFlags, printVersion},
@@ -46,6 +47,15 @@ the task's official default. --explain prints what was settled and why.
 
 Progress and log lines go to standard error, the report to standard output.
 `
+
+func commandNamed(name string) command {
+	for _, c := range commands() {
+		if c.name == name {
+			return c
+		}
+	}
+	panic("no command " + name)
+}
 
 // findCommand splits the command line. Without a command it is generate.
 func findCommand(args []string) (command, []string, error) {

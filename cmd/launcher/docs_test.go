@@ -115,8 +115,13 @@ Rules:
   cfg 2 x ulysses 4. Without ` + "`--nproc`" + ` there are as many ranks as the degrees need: ` + "`--ulysses 8`" + ` means 8.
   Degrees that do not make ` + "`--nproc`" + ` are refused with the nearest that do. ` + "`--ulysses`" + ` may be anything up to the number of heads; where it
   does not divide them, the plan says what that costs. ` + "`--explain`" + ` prints the plan and why it is so.
-- ` + "`--offload dit=host`" + ` and ` + "`dit=file`" + ` are for sharded weights and include ` + "`--dit-fsdp`" + `. The official ` + "`--offload_model True`" + ` means ` + "`dit=host`" + `
+- ` + "`--offload dit=host`" + ` keeps the DiT's weights in host memory once a machine: whole and shared by its ranks, or, with ` + "`--dit-fsdp`" + `, a part with each.
+  ` + "`dit=file`" + ` includes ` + "`--dit-fsdp`" + ` unless that is turned off, so that each rank reads its part alone. The official ` + "`--offload_model True`" + ` means ` + "`dit=host`" + `
   on several ranks with ` + "`--dit-fsdp`" + `, and changes nothing else: weights are released after the phase that needs them in any case. ` + "`--offload`" + ` goes before it.
+- ` + "`--fsdp-size N`" + ` shards weights within groups of N consecutive ranks: each rank keeps 1/N of them and gathers from its group alone. N divides the ranks.
+- ` + "`--cfg-batch auto`" + ` runs both branches of guidance in one forward if what the ranks of a machine will then take fits into the memory that is
+  free and that the control group allows, less 64 MiB a rank; else one after the other, if that takes less. What was chosen, and why, is told and in the report.
+- Prompts and pictures that are not spread are encoded by a rank each, with the threads of all ranks of the machine, which wait.
 - The processors are divided among the ranks of a machine unless ` + "`--threads`" + ` says how many each has.
 - The ranks of a run end together: when one fails, the others are asked to end and, 150 ms later, killed. The line and the exit code are those of
   the rank that failed first; ranks that only lost a peer are not taken for the cause.

@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -27,7 +27,7 @@ const (
 // generate makes a video.
 func generate(w world, args []string) error {
 	s, err := settings.Resolve(settings.Inputs{
-		Args: args, Env: w.env, ReadFile: readFile, Exists: exists, Now: w.now(), Random: w.random, Processors: w.processors,
+		Args: args, Env: w.env, ReadFile: readFile, Exists: exists, Now: w.now(), Random: w.random, Processors: w.processors, Place: w.place,
 		Demo: settings.Demo{Config: examples.DemoConfig(), Spec: examples.DemoSpec(), Image: demoImage, Prompt: demoPrompt},
 	})
 	switch {
@@ -37,7 +37,7 @@ func generate(w world, args []string) error {
 		fmt.Fprint(w.stdout, helpOf(commands()[0]))
 		return nil
 	case s.Explain:
-		fmt.Fprint(w.stdout, s.ExplainText())
+		fmt.Fprint(w.stdout, s.ExplainText()+explainPlace(s.Launch.Where))
 		return nil
 	}
 	if s.Report != "" {
@@ -45,77 +45,112 @@ func generate(w world, args []string) error {
 			return err
 		}
 	}
-	// Writing waits for no reader: a stopped terminal does not stop the run.
-	const patience = 2 * time.Second
-	stderr := launch.NewSpool(w.stderr)
-	file, err := w.launch(s, stderr)
-	stderr.Close(patience) // before the report: both may be one terminal
-	stdout := launch.NewSpool(w.stdout)
-	printReport(file, s, stdout)
-	stdout.Close(patience)
-	return err
+	j := &job{w: w, launch: s.Launch, values: s.Values, env: w.workerEnv(s), nproc: s.Nproc, world: s.World, look: w.look(s)}
+	if j.path, err = launch.FindWorker(s.Worker, w.exe); err != nil {
+		return errors.Join(err, reportRefusal(s, err, w.now()))
+	}
+	j.args = []string{launch.WorkerName}
+	if j.ours, err = launch.Job(s, version.Version); err != nil {
+		return err
+	}
+	if err := j.prepare(); err != nil {
+		return err
+	}
+	if s.Launch.DryRun {
+		return j.dryRun()
+	}
+	return j.generate(s)
 }
 
-// launch runs what was settled, shows it, and tells how it ended. An error has
-// been told when it returns.
-func (w world) launch(s settings.Settings, stderr io.Writer) (launch.File, error) {
-	show := launch.NewRenderer(stderr, w.look(s))
-	log := show.Log()
-	for _, line := range s.Notices {
-		log.Info(settings.Escape(line))
-	}
-	result := w.start(s, show)
-	show.Clear()
-	file := launch.NewFile(result, s, version.Version)
-	err := resultError(result)
+// generate runs this node's part of the job and tells how it ended.
+func (j *job) generate(s settings.Settings) error {
+	session, err := j.open()
 	if err != nil {
-		var fields []zap.Field
-		if s.LogFormat == "json" {
-			fields = []zap.Field{zap.Int("exit", int(result.Code)), zap.String("class", result.Code.String())}
+		return err
+	}
+	log := session.show.Log()
+	index, _ := j.index()
+	if index == 0 {
+		for _, line := range s.Notices {
+			log.Info(settings.Escape(line))
 		}
-		log.Error(settings.Escape(err.Error()), fields...)
+	}
+	if j.launch.ReportBindings {
+		for _, line := range j.usedCPUs() {
+			log.Info(line)
+		}
+	}
+	if index > 0 {
+		if err = j.follow(session); err != nil {
+			log.Error(settings.Escape(err.Error()))
+			err = &toldError{err}
+		}
+		return firstError(err, session.close())
+	}
+	result := j.lead(session)
+	session.show.Clear()
+	file := launch.NewFile(result, s, version.Version)
+	if err = resultError(result); err != nil {
+		j.tellFailure(session, result, err)
 	}
 	for _, line := range result.Notices() {
 		log.Info(settings.Escape(line))
 	}
-	if s.Report != "" {
-		if reportErr := file.Write(s.Report); reportErr != nil {
+	for _, path := range j.reports(session, s.Report) {
+		if reportErr := file.Write(path); reportErr != nil {
 			log.Error(settings.Escape(reportErr.Error()))
-			err = errors.Join(err, reportErr)
+			err = firstError(err, reportErr)
 		}
 	}
 	if err != nil {
 		err = &toldError{err}
 	}
-	return file, err
+	session.console.Print(printReport(file, s))
+	return firstError(err, session.close())
 }
 
-// start finds the worker and runs the job. What goes wrong before the worker
-// runs is a result too.
-func (w world) start(s settings.Settings, show launch.Renderer) launch.Result {
-	began := w.now()
-	failed := func(err error) launch.Result {
-		return launch.Result{Code: ends.CodeOf(err), Error: err.Error(), Started: began}
+// reports are where reports go.
+func (j *job) reports(s session, asked string) []string {
+	var paths []string
+	if s.files != nil {
+		paths = append(paths, filepath.Join(s.files.Folder(), "report.json"))
 	}
-	worker, err := launch.FindWorker(s.Worker, w.exe)
-	if err != nil {
-		return failed(err)
+	if asked != "" {
+		paths = append(paths, asked)
 	}
-	job, err := launch.Job(s, version.Version)
-	if err != nil {
-		return failed(err)
+	return paths
+}
+
+// tellFailure says why the run ended: in one line what a worker said itself, in a few
+// what has to be found out from ranks that died.
+func (j *job) tellFailure(s session, result launch.Result, err error) {
+	log := s.show.Log()
+	var fields []zap.Field
+	if j.look.Format == "json" {
+		fields = []zap.Field{zap.Int("exit", int(result.Code)), zap.String("class", result.Code.String())}
 	}
-	signals, stop := w.signals()
-	defer stop()
-	return launch.Run(launch.Options{
-		Job: job, Ranks: s.Nproc, Worker: worker, Build: version.Version, TempDir: socketDir(w.tempDir), Env: w.workerEnv(s),
-		Grace: s.Grace, Signals: signals, Now: w.now, Root: os.DirFS("/"), Show: show, Log: show.Log(),
-	})
+	if j.look.Format != "json" && result.Died() {
+		s.console.Write(result.Failure("wanrun", j.logs(s)))
+		return
+	}
+	log.Error(settings.Escape(err.Error()), fields...)
+}
+
+// logs is where the ranks' output is kept, "" for nowhere.
+func (j *job) logs(s session) string {
+	if s.files == nil {
+		return ""
+	}
+	return filepath.Join(j.launch.LogDir, j.id)
 }
 
 func (w world) look(s settings.Settings) launch.Look {
-	look := launch.Look{Format: s.LogFormat, Verbose: s.Verbose, Quiet: s.Quiet, Width: w.width}
-	if s.LogFormat == "auto" {
+	return w.lookOf(s.LogFormat, s.Verbose, s.Quiet)
+}
+
+func (w world) lookOf(format string, verbose, quiet bool) launch.Look {
+	look := launch.Look{Format: format, Verbose: verbose, Quiet: quiet, Width: w.width}
+	if format == "auto" {
 		look.Format = "plain"
 		if w.terminal {
 			look.Format = "terminal"
@@ -139,9 +174,9 @@ func (w world) workerEnv(s settings.Settings) []string {
 }
 
 // socketDir is where the control socket's folder goes. A socket's path may have no
-// more than 107 bytes, of which its folder and name need some 35.
+// more than 107 bytes, of which its folders and name need some 45.
 func socketDir(tempDir string) string {
-	const longest = 70
+	const longest = 60
 	if len(tempDir) > longest {
 		return "/tmp"
 	}
@@ -155,21 +190,23 @@ func resultError(r launch.Result) error {
 	return ends.As(r.Code, errors.New(r.Error))
 }
 
-// printReport writes the final report to stdout: as text, as JSON in one line, or only the
+// printReport is the final report for stdout: as text, as JSON in one line, or only the
 // output's path.
-func printReport(file launch.File, s settings.Settings, stdout io.Writer) {
+func printReport(file launch.File, s settings.Settings) string {
 	switch {
 	case s.LogFormat == "json":
 		data, err := json.Marshal(file)
-		if err == nil {
-			fmt.Fprintf(stdout, "%s\n", data)
+		if err != nil {
+			return ""
 		}
+		return string(data) + "\n"
 	case s.Quiet:
 		if file.Output != nil {
-			fmt.Fprintln(stdout, file.Output.Path)
+			return file.Output.Path + "\n"
 		}
+		return ""
 	default:
-		fmt.Fprint(stdout, file.Summary())
+		return file.Summary()
 	}
 }
 

@@ -18,12 +18,15 @@ import (
 	"golang.org/x/term"
 
 	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/guard"
 	"github.com/wanrun/wanrun/internal/settings"
 )
 
 func main() {
-	// A reader of our output that goes away must not end the run.
-	signal.Ignore(syscall.SIGPIPE)
+	guard.Main() // does not return where this process is to be the guard
+	// A reader of our output that goes away must not end the run. Ignoring the signal would
+	// make the ranks ignore it, too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	exe, err := os.Executable()
 	if err != nil {
 		exe = os.Args[0]
@@ -31,8 +34,9 @@ func main() {
 	w := world{
 		args: os.Args[1:], env: os.Environ(), exe: exe, tempDir: os.TempDir(),
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
-		width:    terminalWidth, now: time.Now, random: randomSeed, signals: stopSignals,
+		terminal:    term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",
+		outTerminal: term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("TERM") != "dumb",
+		width:       terminalWidth, now: time.Now, random: randomSeed, signals: stopSignals,
 		processors: runtime.GOMAXPROCS(0), // those of the affinity mask, or of the control group's quota
 	}
 	os.Exit(int(w.run()))
@@ -45,6 +49,7 @@ type world struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one that can draw
+	outTerminal    bool // stdout is
 	width          func() int
 	processors     int // for all ranks together
 	now            func() time.Time
@@ -71,11 +76,11 @@ type toldError struct{ err error }
 func (e *toldError) Error() string { return e.err.Error() }
 func (e *toldError) Unwrap() error { return e.err }
 
-// stopSignals subscribes to the signals that stop a run. Those that the caller of
+// stopSignals subscribes to the signals that stop a run or go to its ranks. Those that the caller of
 // this program ignores, as nohup does, stay ignored.
 func stopSignals() (<-chan os.Signal, func()) {
 	c := make(chan os.Signal, 4)
-	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2} {
 		if !signal.Ignored(sig) {
 			signal.Notify(c, sig)
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/wanrun/wanrun/internal/control"
 	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/guard"
 	"github.com/wanrun/wanrun/internal/launch"
 	"github.com/wanrun/wanrun/internal/media"
 	"github.com/wanrun/wanrun/internal/version"
@@ -26,6 +27,7 @@ import (
 
 // TestMain is also a fake worker, which reports what it was asked for.
 func TestMain(m *testing.M) {
+	guard.Main()
 	if os.Getenv("WANRUN_CONTROL") == "" {
 		goleak.VerifyTestMain(m)
 		return
@@ -35,7 +37,7 @@ func TestMain(m *testing.M) {
 		os.Exit(97)
 	}
 	session, job, err := control.Attach(context.Background(), os.Getenv("WANRUN_CONTROL"),
-		&wanrunv1.Hello{Rank: int32(rank), Token: os.Getenv("WANRUN_TOKEN"), Build: version.Version})
+		&wanrunv1.Hello{Rank: int32(rank), Token: os.Getenv("WANRUN_TOKEN"), Build: version.Version}, nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(99)
@@ -194,7 +196,7 @@ func TestSmallCommands(t *testing.T) {
 		{[]string{"help", "generate"}, ends.Done, "usage: wanrun generate [FLAGS]", ""},
 		{[]string{"--explain", "--steps", "7"}, ends.Done, "steps                     7                               --steps", ""},
 		{[]string{"generat"}, ends.Usage, "", "did you mean generate?"},
-		{[]string{"xyz"}, ends.Usage, "", "one of generate, inspect, tokens"},
+		{[]string{"xyz"}, ends.Usage, "", "one of generate, run, inspect, tokens"},
 		{[]string{"inspect"}, ends.Usage, "", "usage: wanrun inspect FILE"},
 		{[]string{"inspect", "none.mp4"}, ends.BadInput, "", "none.mp4"},
 		{[]string{"inspect", "a", "b"}, ends.Usage, "", "usage"},

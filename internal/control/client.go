@@ -22,6 +22,7 @@ type Session struct {
 	cancel context.CancelCauseFunc
 	hangUp context.CancelFunc // ends the stream, on which a report may follow an abort
 
+	dump     func(file string)
 	sendMu   sync.Mutex // one Send at a time
 	mu       sync.Mutex
 	latest   *wanrunv1.Progress // waits to be sent; a newer one replaces it
@@ -33,15 +34,16 @@ type Session struct {
 
 // Attach connects to the launcher's socket, says hello and returns the job. The
 // session's Context is done when the launcher aborts, with an error of the class
-// that it names, or when the stream breaks, with one of class ends.PeerLost.
-func Attach(ctx context.Context, socket string, hello *wanrunv1.Hello) (*Session, *wanrunv1.Job, error) {
+// that it names, or when the stream breaks, with one of class ends.PeerLost. dump, which
+// may be nil, is called when the launcher wants the worker's stacks in a file.
+func Attach(ctx context.Context, socket string, hello *wanrunv1.Hello, dump func(file string)) (*Session, *wanrunv1.Job, error) {
 	conn, err := grpc.NewClient("unix:"+socket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the socket's mode is the protection
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)))
 	if err != nil {
 		return nil, nil, ends.Errorf(ends.CannotStart, "control socket %q: %w", socket, err)
 	}
-	s := &Session{conn: conn, wake: make(chan struct{}, 1), received: make(chan struct{})}
+	s := &Session{conn: conn, dump: dump, wake: make(chan struct{}, 1), received: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	streamCtx, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	s.hangUp = hangUp
@@ -131,8 +133,8 @@ func (s *Session) send(m *wanrunv1.FromWorker) error {
 	return s.stream.Send(m)
 }
 
-// receive waits for an abort, the only message after the job, until the launcher
-// ends the stream.
+// receive takes what comes after the job, an abort and requests for stacks, until the
+// launcher ends the stream.
 func (s *Session) receive() {
 	defer s.done.Done()
 	defer close(s.received)
@@ -151,6 +153,9 @@ func (s *Session) receive() {
 		}
 		if a := m.GetAbort(); a != nil {
 			s.cancel(abortError(a))
+		}
+		if d := m.GetDump(); d != nil && s.dump != nil {
+			s.dump(d.GetFile())
 		}
 	}
 }

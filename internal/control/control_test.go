@@ -25,7 +25,7 @@ import (
 // TestMain also is the other process of TestOtherUser.
 func TestMain(m *testing.M) {
 	if socket := os.Getenv("CONTROL_TEST_DIAL"); socket != "" {
-		_, _, err := Attach(context.Background(), socket, &wanrunv1.Hello{Token: os.Getenv("CONTROL_TEST_TOKEN"), Build: "b"})
+		_, _, err := Attach(context.Background(), socket, &wanrunv1.Hello{Token: os.Getenv("CONTROL_TEST_TOKEN"), Build: "b"}, nil)
 		fmt.Println(err)
 		os.Exit(int(ends.CodeOf(err)))
 	}
@@ -107,7 +107,7 @@ func start(t *testing.T, size int, r *recorder, patience time.Duration) *Server 
 
 func attach(t *testing.T, s *Server, rank int32) (*Session, *wanrunv1.Job) {
 	t.Helper()
-	session, job, err := Attach(t.Context(), s.Socket(), &wanrunv1.Hello{Rank: rank, Token: s.Token(), Build: "b"})
+	session, job, err := Attach(t.Context(), s.Socket(), &wanrunv1.Hello{Rank: rank, Token: s.Token(), Build: "b"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestRefusedPeers(t *testing.T) {
 		{"negative rank", "rank -1 of 2", &wanrunv1.Hello{Token: s.Token(), Build: "b", Rank: -1}},
 		{"rank twice", "rank 1 attached twice", &wanrunv1.Hello{Token: s.Token(), Build: "b", Rank: 1}},
 	} {
-		session, _, err := Attach(t.Context(), s.Socket(), tc.hello)
+		session, _, err := Attach(t.Context(), s.Socket(), tc.hello, nil)
 		if err == nil {
 			session.Close()
 			t.Errorf("%s: attached", tc.name)
@@ -210,7 +210,7 @@ func TestHandlerRefuses(t *testing.T) {
 	r := newRecorder()
 	r.refuse = errors.New("stopping")
 	s := start(t, 1, r, helloTimeout)
-	_, _, err := Attach(t.Context(), s.Socket(), &wanrunv1.Hello{Token: s.Token(), Build: "b"})
+	_, _, err := Attach(t.Context(), s.Socket(), &wanrunv1.Hello{Token: s.Token(), Build: "b"}, nil)
 	if err == nil || !strings.Contains(err.Error(), "stopping") {
 		t.Errorf("attach: %v", err)
 	}
@@ -393,7 +393,7 @@ func TestBrokenStreams(t *testing.T) {
 }
 
 func TestNoLauncher(t *testing.T) {
-	_, _, err := Attach(t.Context(), filepath.Join(t.TempDir(), "none.sock"), &wanrunv1.Hello{})
+	_, _, err := Attach(t.Context(), filepath.Join(t.TempDir(), "none.sock"), &wanrunv1.Hello{}, nil)
 	if ends.CodeOf(err) != ends.CannotStart {
 		t.Errorf("attach to nothing: %v, class %v", err, ends.CodeOf(err))
 	}
@@ -408,7 +408,7 @@ func TestAttachEndsWithContext(t *testing.T) {
 	defer listener.Close()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(ends.Errorf(ends.Terminated, "stopped by SIGTERM")) })
-	_, _, err = Attach(ctx, listener.Addr().String(), &wanrunv1.Hello{})
+	_, _, err = Attach(ctx, listener.Addr().String(), &wanrunv1.Hello{}, nil)
 	if ends.CodeOf(err) != ends.Terminated {
 		t.Errorf("attach: %v, class %v, want that of the stop", err, ends.CodeOf(err))
 	}

@@ -51,7 +51,7 @@ type Server struct {
 	grpc     *grpc.Server
 	serveErr chan error
 
-	aborts sync.WaitGroup
+	aborts sync.WaitGroup // and dumps, that are being sent
 
 	mu       sync.Mutex
 	attached map[int]*peer
@@ -77,7 +77,7 @@ func Serve(dir string, size int, build string, handler Handler) (*Server, error)
 }
 
 func serve(dir string, size int, build string, handler Handler, patience time.Duration) (*Server, error) {
-	folder, err := os.MkdirTemp(dir, "wanrun-") // mode 0700
+	folder, err := os.MkdirTemp(dir, "c-") // mode 0700; short, for a socket's path has 107 bytes at most
 	if err != nil {
 		return nil, ends.Errorf(ends.CannotStart, "control socket: %w", err)
 	}
@@ -135,6 +135,23 @@ func (s *Server) Abort(code ends.Code, reason string) {
 			_ = p.send(m)
 		})
 	}
+}
+
+// Dump asks the worker of rank to write its stacks to file, and does not wait until it
+// has. Errors: it is not attached.
+func (s *Server) Dump(rank int, file string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.attached[rank]
+	if p == nil {
+		return fmt.Errorf("rank %d is not attached", rank)
+	}
+	m := &wanrunv1.ToWorker{Kind: &wanrunv1.ToWorker_Dump{Dump: &wanrunv1.Dump{File: file}}}
+	s.aborts.Go(func() {
+		// A worker whose stream is broken is already ending.
+		_ = p.send(m)
+	})
+	return nil
 }
 
 // Attach serves one worker.

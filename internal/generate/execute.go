@@ -33,6 +33,8 @@ type execution struct {
 	sink    Sink
 	host    Host
 	result  Result
+	// hostWeights are those of the phase: see PhaseResult.
+	hostWeights int64
 
 	// What passes between phases, on the host.
 	context, negative []float32 // T5's output for the real tokens [L, TextDim]
@@ -94,9 +96,11 @@ func (e *execution) phase(name string, run func(tensor.Ops) error) error {
 		marks[p] = a.Mark()
 	}
 	e.space.ResetPeaks()
+	e.hostWeights = 0
 	if !e.ranks.alone() {
 		e.ranks.world.Enter(comm.Place{Phase: name})
 	}
+	e.progress(name, 0, 1) // a rank that only waits in it is in the phase, too
 	ops := tensor.NewOps(e.ctx, e.backend, e.space)
 	err := run(ops)
 	if err == nil {
@@ -106,7 +110,7 @@ func (e *execution) phase(name string, run func(tensor.Ops) error) error {
 		err = syncErr
 	}
 	e.result.Phases = append(e.result.Phases, PhaseResult{Name: name, Seconds: e.host.Now().Sub(start).Seconds(),
-		Peak: e.space.Peaks(), RSSPeak: e.host.RSSPeak()})
+		Peak: e.space.Peaks(), HostWeights: e.hostWeights, RSSPeak: e.host.RSSPeak()})
 	for p, a := range e.space {
 		a.Release(marks[p])
 	}
@@ -118,11 +122,11 @@ func (e *execution) progress(phase string, done, total int) {
 }
 
 // textEncode runs both prompts through T5, a block's weights at a time: on all ranks
-// together if T5 is sharded, else each prompt on one rank.
+// together if T5 is sharded, else each prompt on one rank, with the node's threads.
 func (e *execution) textEncode(ops tensor.Ops) error {
 	prompts := [][]int32{e.ids, e.negativeIDs}
 	contexts := make([][]float32, len(prompts))
-	encode := func(w nn.Weights, which []int) error {
+	encode := func(ops tensor.Ops, w nn.Weights, which []int) error {
 		ids := make([][]int32, len(which))
 		for i, p := range which {
 			ids[i] = prompts[p]
@@ -134,25 +138,18 @@ func (e *execution) textEncode(ops tensor.Ops) error {
 	}
 	progress := func(done, total int) { e.progress(PhaseTextEncode, done, total) }
 	if e.job.Spread.ShardT5 && !e.ranks.alone() {
-		err := e.ranks.withSharded(ops, e.t5Units(), e.src.t5, e.textDType(),
-			fsdp.Options{Rest: fsdp.InFile, Phase: PhaseTextEncode, OnAcquire: progress},
-			func(w nn.Weights) error { return encode(w, []int{0, 1}) })
+		err := e.withStore(ops, e.t5Units(), e.src.t5, e.textDType(),
+			fsdp.Options{Group: e.ranks.weights, Rest: fsdp.InFile, Phase: PhaseTextEncode, OnAcquire: progress},
+			func(w nn.Weights) error { return encode(ops, w, []int{0, 1}) })
 		if err != nil {
 			return err
 		}
 	} else {
 		store := weights.NewStream(e.t5Units(), e.src.t5, e.textDType())
 		store.OnAcquire = progress
-		var own []int
-		for i := range prompts {
-			if e.ranks.owner(i) == e.ranks.rank() {
-				own = append(own, i)
-			}
-		}
-		if len(own) > 0 {
-			if err := encode(store, own); err != nil {
-				return err
-			}
+		e.owned(ops, len(prompts), func(ops tensor.Ops, which []int) { ops.Fail(encode(ops, store, which)) })
+		if err := ops.Err(); err != nil {
+			return err
 		}
 		for i, ids := range prompts {
 			at := comm.Place{Phase: PhaseTextEncode, Purpose: "context"}
@@ -187,15 +184,17 @@ func (e *execution) imageEncode(ops tensor.Ops) error {
 	store := weights.NewStream(e.clipUnits(), e.src.clip, e.job.DType)
 	store.OnAcquire = func(done, total int) { e.progress(PhaseImageEncode, done, total) }
 	model := clip.New(c, store, e.job.DType)
-	for i, p := range pictures {
-		var features []float32
-		if e.ranks.owner(i) == e.ranks.rank() {
+	features := make([][]float32, len(pictures))
+	e.owned(ops, len(pictures), func(ops tensor.Ops, which []int) {
+		for _, i := range which {
 			ops.Scope(func() {
-				features = ops.Floats(model.Encode(ops, picture.ClipInput(p, c.ImageSize, c.Mean, c.Std)))
+				features[i] = ops.Floats(model.Encode(ops, picture.ClipInput(pictures[i], c.ImageSize, c.Mean, c.Std)))
 			})
 		}
+	})
+	for i := range pictures {
 		at := comm.Place{Phase: PhaseImageEncode, Purpose: "features"}
-		e.clipFea = append(e.clipFea, e.ranks.share(ops, at, features, c.NumTokens()*c.Dim, e.ranks.owner(i))...)
+		e.clipFea = append(e.clipFea, e.ranks.share(ops, at, features[i], c.NumTokens()*c.Dim, e.ranks.owner(i))...)
 	}
 	e.job.Dump.floats("clip_fea", e.clipFea, len(pictures), c.NumTokens(), c.Dim)
 	return ops.Err()

@@ -8,10 +8,12 @@
 package generate
 
 import (
+	"context"
 	"time"
 
 	"github.com/wanrun/wanrun/internal/media/picture"
 	"github.com/wanrun/wanrun/internal/noise"
+	"github.com/wanrun/wanrun/pkg/comm"
 	"github.com/wanrun/wanrun/pkg/tensor"
 )
 
@@ -61,11 +63,19 @@ type Progress struct {
 	Done, Total int
 }
 
-// Host is what a run needs from the process around it. No field is nil.
+// Host is what a run needs from the process around it. Now, RSSPeak and Progress are
+// not nil.
 type Host struct {
 	Now      func() time.Time
 	RSSPeak  func() int64
 	Progress func(Progress)
+	// Share gives the ranks of g, which are of one node, n bytes in common, until free is
+	// called. It is a collective. nil where no rank shares host memory.
+	Share func(ctx context.Context, g comm.Group, n int64) (mem []byte, free func() error, err error)
+	// Wide returns a backend with the threads of all ranks of this node, divided by
+	// working: so many of them compute, while the others wait. It is not used
+	// concurrently with the run's own; close ends it. nil keeps to the run's own.
+	Wide func(working int) (b tensor.Backend, close func())
 }
 
 // Sink takes the finished frames, in order: RGB bytes, row by row. It does not
@@ -97,7 +107,10 @@ type PhaseResult struct {
 	Name    string
 	Seconds float64
 	Peak    Bytes // of the arenas
-	RSSPeak int64 // of the process so far
+	// HostWeights are the bytes of weights at rest in host memory. What ranks of a node
+	// share, the first of them counts alone.
+	HostWeights int64
+	RSSPeak     int64 // of the process so far
 }
 
 // Result is what a run took.
@@ -114,4 +127,12 @@ func (r *Result) Peak() (b Bytes) {
 		b.max(p.Peak)
 	}
 	return b
+}
+
+// HostWeights returns the most bytes of weights that rested in host memory.
+func (r *Result) HostWeights() (n int64) {
+	for _, p := range r.Phases {
+		n = max(n, p.HostWeights)
+	}
+	return n
 }

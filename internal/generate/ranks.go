@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/wanrun/wanrun/internal/checkpoint"
 	"github.com/wanrun/wanrun/internal/model/wan"
-	"github.com/wanrun/wanrun/internal/nn"
 	"github.com/wanrun/wanrun/internal/parallel"
-	"github.com/wanrun/wanrun/internal/sharded"
-	"github.com/wanrun/wanrun/internal/weights"
 	"github.com/wanrun/wanrun/pkg/comm"
 	"github.com/wanrun/wanrun/pkg/fsdp"
 	"github.com/wanrun/wanrun/pkg/sharding"
@@ -22,11 +18,14 @@ import (
 // Spread is one rank.
 type Spread struct {
 	Mesh sharding.Mesh
+	// Nodes is the node of each rank; nil puts all on one.
+	Nodes []int
 	// ShardDiT and ShardT5 keep 1/P of the weights on each rank of the mesh's FSDP
 	// axis, gathered a unit at a time; otherwise the DiT is whole on every rank, and
-	// T5 runs on the first ranks, a prompt each.
+	// T5 runs on the first ranks, a prompt each, with the threads of all.
 	ShardDiT, ShardT5 bool
-	// Rest is where the shards of the DiT are between uses.
+	// Rest is where the weights of the DiT are between uses, sharded or whole. In host
+	// memory each byte is there once on a node.
 	Rest fsdp.Rest
 	// CompatPadding attends to padding tokens as the official code does.
 	CompatPadding bool
@@ -39,7 +38,10 @@ type Spread struct {
 // and every method does what one rank does.
 type ranks struct {
 	world    comm.Group // nil for one rank
+	node     node
 	weights  comm.Group // shares one copy of sharded weights
+	dit      comm.Group // shares one copy of the DiT's: weights, or this rank alone; nil if loaded whole
+	twins    comm.Group // ranks of the node with the same part of the DiT's; nil unless it rests in host memory
 	branches comm.Group // one rank of each branch of guidance; nil if every rank runs both
 	seq      *ulysses.Attention
 	coord    sharding.Coord
@@ -58,7 +60,13 @@ func join(ctx context.Context, world comm.Group, s Spread, heads int) (*ranks, e
 	}
 	r.world, r.coord = world, s.Mesh.Coord(world.Rank())
 	var err error
+	if r.node, err = newNode(s.Nodes, world.Size()); err != nil {
+		return r, err
+	}
 	if r.weights, err = r.split(ctx, s.Mesh, sharding.FSDP); err != nil {
+		return r, err
+	}
+	if err := r.joinDiT(ctx, s); err != nil {
 		return r, err
 	}
 	if s.Mesh.CFG > 1 {
@@ -78,10 +86,33 @@ func join(ctx context.Context, world comm.Group, s Spread, heads int) (*ranks, e
 	return r, nil
 }
 
+// joinDiT makes the groups of the DiT's weights.
+func (r *ranks) joinDiT(ctx context.Context, s Spread) (err error) {
+	switch {
+	case s.ShardDiT:
+		r.dit = r.weights
+	case s.Rest == fsdp.OnDevice:
+		return nil // loaded as one rank does
+	default:
+		if r.dit, err = r.splitBy(ctx, "own", r.rank()); err != nil {
+			return err
+		}
+	}
+	if s.Rest == fsdp.OnHost {
+		color := r.node.of[r.rank()]*r.world.Size() + r.dit.Rank()
+		r.twins, err = r.splitBy(ctx, "twins", color)
+	}
+	return err
+}
+
 func (r *ranks) split(ctx context.Context, m sharding.Mesh, axis sharding.Axis) (comm.Group, error) {
-	g, err := r.world.Split(ctx, comm.Place{Purpose: "groups"}, m.Color(axis, r.world.Rank()), r.world.Rank())
+	return r.splitBy(ctx, axis.String(), m.Color(axis, r.rank()))
+}
+
+func (r *ranks) splitBy(ctx context.Context, what string, color int) (comm.Group, error) {
+	g, err := r.world.Split(ctx, comm.Place{Purpose: "groups"}, color, r.rank())
 	if err != nil {
-		return nil, fmt.Errorf("%v group: %w", axis, err)
+		return nil, fmt.Errorf("%s group: %w", what, err)
 	}
 	r.closers = append(r.closers, g.Close)
 	return g, nil
@@ -103,14 +134,6 @@ func (r *ranks) rank() int {
 		return 0
 	}
 	return r.world.Rank()
-}
-
-// owner returns the rank that computes part i of what is not spread.
-func (r *ranks) owner(i int) int {
-	if r.alone() {
-		return 0
-	}
-	return i % r.world.Size()
 }
 
 // share returns the n floats x that root has computed, on every rank.
@@ -169,47 +192,4 @@ func (r *ranks) sequence() wan.SeqParallel {
 		return wan.Whole{}
 	}
 	return r.seq
-}
-
-// withSharded runs fn with the weights of units, sharded over the ranks that share
-// a copy, and frees them.
-func (r *ranks) withSharded(ops tensor.Ops, units []nn.Unit, src checkpoint.Source, compute tensor.DType, opts fsdp.Options, fn func(nn.Weights) error) error {
-	parts, err := sharded.Units(units, compute)
-	if err != nil {
-		return err
-	}
-	held, gathered := ops.Using(tensor.Weights), ops.Using(tensor.Gathered)
-	held.Scope(func() {
-		gathered.Scope(func() {
-			opts.Group = r.weights
-			store := fsdp.Open(ops, parts, sharded.Reader(src), opts)
-			if ops.Err() == nil {
-				err = fn(fsdp.Weights[nn.Params]{Store: store})
-			}
-			ops.Fail(err)
-			if ops.Err() != nil {
-				r.world.Abort(ops.Err()) // nobody waits for this rank's next gathering
-			}
-			ops.Fail(store.Close())
-		})
-	})
-	return ops.Err()
-}
-
-// withDiT runs fn with the DiT's weights of units: sharded, or streamed if they are
-// used once, or whole.
-func (e *execution) withDiT(ops tensor.Ops, units []nn.Unit, once bool, fn func(nn.Weights) error) error {
-	s := e.job.Spread
-	switch {
-	case s.ShardDiT && !e.ranks.alone():
-		opts := fsdp.Options{Rest: s.Rest, Cyclic: !once, Phase: PhaseDenoise}
-		if once {
-			opts.Rest = fsdp.InFile // its units are read once either way
-		}
-		return e.ranks.withSharded(ops, units, e.src.dit, e.job.DType, opts, fn)
-	case once:
-		return fn(weights.NewStream(units, e.src.dit, e.job.DType))
-	default:
-		return fn(weights.Load(ops, units, e.src.dit, e.job.DType))
-	}
 }

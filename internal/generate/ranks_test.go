@@ -2,6 +2,7 @@ package generate
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -16,13 +17,35 @@ import (
 	"github.com/wanrun/wanrun/pkg/tensor"
 )
 
-// executeRanks runs the job on the ranks of its mesh, as goroutines that each
-// reserve exactly what was planned, and returns the first rank's dump.
+// executeRanks runs the job on the ranks of its mesh and returns the first rank's dump.
+// What one rank alone does, it does on more threads.
 func executeRanks(t *testing.T, dir string, job Job) *Dump {
 	t.Helper()
-	dump := NewDump()
+	memory := &local.Memory{}
+	dump, errs := runRanks(t, dir, job, func(int) Host {
+		h := testHost()
+		h.Share = func(ctx context.Context, g comm.Group, n int64) ([]byte, func() error, error) {
+			b, err := memory.Share(ctx, g, n)
+			return b, func() error { return nil }, err
+		}
+		h.Wide = func(working int) (tensor.Backend, func()) {
+			b := cpu.New(4 - working)
+			return b, b.Close
+		}
+		return h
+	})
+	if err := firstCause(errs); err != nil {
+		t.Fatal(err)
+	}
+	return dump
+}
+
+// runRanks runs the job on goroutines that each reserve exactly what was planned.
+func runRanks(t *testing.T, dir string, job Job, host func(rank int) Host) (dump *Dump, errs []error) {
+	t.Helper()
+	dump = NewDump()
 	size := job.Spread.Mesh.Size()
-	errs := make([]error, size)
+	errs = make([]error, size)
 	var wg sync.WaitGroup
 	for rank, world := range local.New(size, nil) {
 		wg.Go(func() {
@@ -31,17 +54,14 @@ func executeRanks(t *testing.T, dir string, job Job) *Dump {
 			if rank == 0 {
 				own.Dump = dump
 			}
-			errs[rank] = executeRank(t, dir, own, rank, world)
+			errs[rank] = executeRank(t, dir, own, rank, world, host(rank))
 		})
 	}
 	wg.Wait()
-	if err := firstCause(errs); err != nil {
-		t.Fatal(err)
-	}
-	return dump
+	return dump, errs
 }
 
-func executeRank(t *testing.T, dir string, job Job, rank int, world comm.Group) (err error) {
+func executeRank(t *testing.T, dir string, job Job, rank int, world comm.Group, host Host) (err error) {
 	defer func() {
 		if err != nil {
 			world.Abort(err)
@@ -65,7 +85,7 @@ func executeRank(t *testing.T, dir string, job Job, rank int, world comm.Group) 
 	}
 	b := cpu.New(1)
 	defer b.Close()
-	plans, err := run.Plan(t.Context(), b, testHost())
+	plans, err := run.Plan(t.Context(), b, host)
 	if err != nil {
 		return fmt.Errorf("plan: %w", err)
 	}
@@ -79,13 +99,13 @@ func executeRank(t *testing.T, dir string, job Job, rank int, world comm.Group) 
 			t.Error(err)
 		}
 	}()
-	used, err := run.Execute(t.Context(), b, space, world, Discard{}, testHost())
+	used, err := run.Execute(t.Context(), b, space, world, Discard{}, host)
 	if err != nil {
 		return err
 	}
 	for i, p := range used.Phases {
-		if q := planned.Phases[i]; p.Name != q.Name || p.Peak != q.Peak {
-			t.Errorf("rank %d: %s used %v, planned for %s %v", rank, p.Name, p.Peak, q.Name, q.Peak)
+		if q := planned.Phases[i]; p.Name != q.Name || p.Peak != q.Peak || p.HostWeights != q.HostWeights {
+			t.Errorf("rank %d: %s used %v and %d bytes on the host, planned for %s %v and %d", rank, p.Name, p.Peak, p.HostWeights, q.Name, q.Peak, q.HostWeights)
 		}
 	}
 	return nil
@@ -125,11 +145,19 @@ func TestRanksEqualOne(t *testing.T) {
 	}
 	for _, size := range sizes {
 		for i, spread := range spreads(size, 8) {
-			// Whole and sharded weights, and each place of rest, take turns over the meshes.
+			// Whole weights and weights sharded over groups of every size, and each place of
+			// rest, take turns over the meshes.
 			spread.ShardDiT, spread.ShardT5 = i%2 == 0, i%3 == 0
+			groups := sharding.Divisors(size)
+			spread.Mesh.FSDP = groups[len(groups)-1-i%len(groups)]
 			spread.BranchesApart = i%4 == 1
 			spread.Rest = []fsdp.Rest{fsdp.OnDevice, fsdp.OnHost, fsdp.InFile}[i%3]
-			t.Run(fmt.Sprintf("%d/%v/dit=%v/t5=%v/rest=%d", size, spread.Mesh, spread.ShardDiT, spread.ShardT5, spread.Rest), func(t *testing.T) {
+			if i%5 == 4 { // ranks of two nodes, taking turns
+				for rank := range size {
+					spread.Nodes = append(spread.Nodes, rank%2)
+				}
+			}
+			t.Run(fmt.Sprintf("%d/%v/dit=%v/t5=%v/rest=%d/nodes=%v", size, spread.Mesh, spread.ShardDiT, spread.ShardT5, spread.Rest, spread.Nodes), func(t *testing.T) {
 				job := job
 				job.Spread = spread
 				compareDumps(t, executeRanks(t, dir, job), want, spread.Mesh.Ring == 1)

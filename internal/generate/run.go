@@ -173,6 +173,7 @@ func (r *Run) Plan(ctx context.Context, like tensor.Backend, host Host) ([]*Resu
 	planned.job.Steps = 1
 	planned.job.Dump = nil
 	host.Progress = func(Progress) {}
+	host.Wide = nil
 	size := max(r.job.Spread.Mesh.Size(), 1)
 	if size == 1 {
 		result, err := planned.Execute(ctx, meta.New(like), tensor.Unlimited(), nil, Discard{}, host)

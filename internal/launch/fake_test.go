@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"go.uber.org/zap"
 
 	"github.com/wanrun/wanrun/internal/control"
 	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/guard"
 	"github.com/wanrun/wanrun/internal/media"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
@@ -27,6 +27,7 @@ const build = "test-build"
 
 // TestMain is also the fake worker and the launcher that is killed.
 func TestMain(m *testing.M) {
+	guard.Main()
 	switch mode := os.Getenv("LAUNCH_TEST"); mode {
 	case "":
 		goleak.VerifyTestMain(m)
@@ -39,9 +40,8 @@ func TestMain(m *testing.M) {
 
 // doomedLauncher runs workers that wait, until it is killed.
 func doomedLauncher() {
-	r := Run(Options{Job: &wanrunv1.Job{Prompt: "p"}, Ranks: 3, Worker: os.Args[0], Build: build, TempDir: os.Getenv("LAUNCH_TEST_DIR"),
-		Env: []string{"LAUNCH_TEST=obedient"}, Grace: time.Minute, Now: time.Now, Root: os.DirFS("/"),
-		Show: &watcher{onProgress: func() { fmt.Println("worker runs") }}, Log: zap.NewNop()})
+	r := fakeOptions{Worker: os.Args[0], TempDir: os.Getenv("LAUNCH_TEST_DIR"), Env: []string{"LAUNCH_TEST=obedient"}, Grace: time.Minute, Ranks: 3,
+		Root: os.DirFS("/")}.run(&watcher{onProgress: func() { fmt.Println("worker runs") }})
 	fmt.Println("ended", r.Error)
 }
 
@@ -85,7 +85,7 @@ func fakeWorker(modes string) int {
 	case "wrong-token":
 		hello.Token = "guess"
 	}
-	session, job, err := control.Attach(context.Background(), os.Getenv("WANRUN_CONTROL"), hello)
+	session, job, err := control.Attach(context.Background(), os.Getenv("WANRUN_CONTROL"), hello, nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "attach:", err)
 		return int(ends.CodeOf(err))
@@ -124,9 +124,6 @@ func behave(mode string, session *control.Session, report *wanrunv1.Report) int 
 			return 98
 		}
 		fmt.Println("grandchild", cmd.Process.Pid)
-	case "noisy":
-		fmt.Print("one\nt\tb\ntwo \x1b[31mred\x1b[0m\r\n\xff\xfe\n" + strings.Repeat("a", 3*maxLine) + "\n" + strings.Repeat("红", maxLine) + "\nlast without end")
-		fmt.Fprint(os.Stderr, "to stderr\n\n")
 	case "burst":
 		for i := range 2000 {
 			fmt.Println("line", i)

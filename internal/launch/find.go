@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"github.com/wanrun/wanrun/internal/ends"
 )
@@ -54,16 +53,4 @@ func checkProgram(path string) error {
 		return ends.Errorf(ends.NotExecutable, "worker %q is not executable; chmod +x helps if it is the right file", path)
 	}
 	return nil
-}
-
-// startError gives the error of a start its class.
-func startError(path string, err error) error {
-	code := ends.CannotStart
-	switch {
-	case errors.Is(err, syscall.ENOENT):
-		code = ends.NotFound // the program's interpreter or loader, if not itself
-	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.ENOEXEC):
-		code = ends.NotExecutable
-	}
-	return ends.As(code, fmt.Errorf("start worker %q: %w", path, err))
 }

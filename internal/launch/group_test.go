@@ -15,18 +15,18 @@ import (
 // together is the time in which all ranks are gone after one failed.
 const together = 300 * time.Millisecond
 
-// group is a run of several fake workers.
-type group struct {
+// ranks is a run of several fake workers.
+type ranks struct {
 	size  int
 	modes string // of fakeWorker
 	// act is called with the processes by rank when all have said their number, or
 	// never if it is nil. The time that it returns is that of the failure.
 	act     func(pids []int) time.Time
-	options func(*Options)
+	options func(*fakeOptions)
 }
 
 // run returns how it went, and how long Run took from the failure on.
-func (g group) run(t *testing.T) (Result, time.Duration) {
+func (g ranks) run(t *testing.T) (Result, time.Duration) {
 	t.Helper()
 	pids := make([]int, g.size)
 	waiting := g.size
@@ -51,7 +51,7 @@ func (g group) run(t *testing.T) (Result, time.Duration) {
 	stuck := make(chan os.Signal, 2)
 	rescue := time.AfterFunc(20*time.Second, func() { stuck <- syscall.SIGINT; stuck <- syscall.SIGINT })
 	defer rescue.Stop()
-	r := runFake(t, g.modes, w, func(o *Options) {
+	r := runFake(t, g.modes, w, func(o *fakeOptions) {
 		o.Ranks, o.Signals = g.size, stuck
 		if g.options != nil {
 			g.options(o)
@@ -91,7 +91,7 @@ func apart(first, second func([]int) time.Time) func([]int) time.Time {
 func TestGroupHappy(t *testing.T) {
 	for _, size := range []int{2, 4, 8} {
 		w := &watcher{}
-		r := runFake(t, "happy", w, func(o *Options) { o.Ranks = size })
+		r := runFake(t, "happy", w, func(o *fakeOptions) { o.Ranks = size })
 		if r.Code != ends.Done || r.Error != "" || r.Failed != nil || len(r.Ranks) != size {
 			t.Errorf("%d ranks: %+v", size, r)
 		}
@@ -139,7 +139,7 @@ func TestGroupFails(t *testing.T) {
 			{"wrong build", "obedient 0=wrong-build", nil, ends.CannotStart, 0, `rank 0 was refused: worker build "another"`},
 		} {
 			rank := strconv.Itoa(last)
-			g := group{size: size, modes: strings.ReplaceAll(tc.modes, "L=", rank+"="), act: tc.act}
+			g := ranks{size: size, modes: strings.ReplaceAll(tc.modes, "L=", rank+"="), act: tc.act}
 			words := strings.ReplaceAll(tc.words, "rank L", "rank "+rank)
 			t.Run(fmt.Sprintf("%d ranks/%s", size, tc.name), func(t *testing.T) {
 				var r Result
@@ -175,7 +175,7 @@ func TestGroupStops(t *testing.T) {
 	} {
 		for _, size := range []int{2, 4, 8} {
 			signals := make(chan os.Signal, 4)
-			g := group{size: size, modes: tc.modes, options: func(o *Options) { o.Signals, o.Grace = signals, tc.grace }}
+			g := ranks{size: size, modes: tc.modes, options: func(o *fakeOptions) { o.Signals, o.Grace = signals, tc.grace }}
 			g.act = func([]int) time.Time {
 				at := time.Now()
 				for _, sig := range tc.signals {
@@ -194,7 +194,7 @@ func TestGroupStops(t *testing.T) {
 // TestFailureBeforeStop: a rank that failed before Ctrl-C is the cause.
 func TestFailureBeforeStop(t *testing.T) {
 	signals := make(chan os.Signal, 1)
-	g := group{size: 2, modes: "deaf 0=later-obedient", options: func(o *Options) { o.Signals = signals }}
+	g := ranks{size: 2, modes: "deaf 0=later-obedient", options: func(o *fakeOptions) { o.Signals = signals }}
 	g.act = apart(send(syscall.SIGKILL, 0), func(pids []int) time.Time {
 		eventually(func() bool { return !alive(pids[0]) })
 		time.Sleep(50 * time.Millisecond) // until the launcher has seen it too
@@ -208,7 +208,7 @@ func TestFailureBeforeStop(t *testing.T) {
 
 // TestGroupStuck: a rank that does not end after its report ends the others, and is named.
 func TestGroupStuck(t *testing.T) {
-	r, _ := group{size: 3, modes: "happy 1=lingering", act: nil, options: func(o *Options) { o.Grace = 0 }}.run(t)
+	r, _ := ranks{size: 3, modes: "happy 1=lingering", act: nil, options: func(o *fakeOptions) { o.Grace = 0 }}.run(t)
 	if r.Code != ends.Hang || r.Failed == nil || *r.Failed != 1 || !strings.Contains(r.Error, "did not end after its report") {
 		t.Errorf("code %d of rank %v: %s", r.Code, r.Failed, r.Error)
 	}

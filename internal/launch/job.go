@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/wanrun/wanrun/internal/settings"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
@@ -48,14 +49,24 @@ type Plan struct {
 	Ulysses       int    `json:"ulysses"`
 	DiTFSDP       bool   `json:"dit_fsdp,omitempty"`
 	T5FSDP        bool   `json:"t5_fsdp,omitempty"`
+	FSDPSize      int    `json:"fsdp_size,omitempty"` // ranks that share one copy of sharded weights
 	OffloadDiT    string `json:"offload_dit,omitempty"`
 	CompatPadding bool   `json:"compat_padding,omitempty"`
+	// CFGBranches says how the branches of guidance ran: together or apart. Before the run
+	// it may be auto. Where they run on ranks of their own it is empty.
+	CFGBranches string `json:"cfg_branches,omitempty"`
 }
 
 func planOf(s settings.Settings) Plan {
-	p := Plan{Ranks: s.Nproc, CFG: s.CFG, Ring: s.Ring, Ulysses: s.Ulysses, DiTFSDP: s.DiTFSDP, T5FSDP: s.T5FSDP, CompatPadding: s.CompatPadding}
-	if s.DiTFSDP {
+	p := Plan{Ranks: s.World, CFG: s.CFG, Ring: s.Ring, Ulysses: s.Ulysses, DiTFSDP: s.DiTFSDP, T5FSDP: s.T5FSDP, CompatPadding: s.CompatPadding}
+	if p.Ranks > 1 && (s.DiTFSDP || s.OffloadDiT != settings.OnDevice) {
 		p.OffloadDiT = s.OffloadDiT
+	}
+	if s.DiTFSDP || s.T5FSDP {
+		p.FSDPSize = s.FSDPSize
+	}
+	if s.CFG <= 1 {
+		p.CFGBranches = s.CFGBranches
 	}
 	return p
 }
@@ -87,8 +98,8 @@ func cutPrompt(s string) string {
 	if len(s) <= maxStoredPrompt {
 		return s
 	}
-	n := wholeCharacters(s[:maxStoredPrompt])
-	return fmt.Sprintf("%s… (%d bytes in all)", s[:n], len(s))
+	whole := strings.ToValidUTF8(s[:maxStoredPrompt], "")
+	return fmt.Sprintf("%s… (%d bytes in all)", whole, len(s))
 }
 
 // Job is what every worker is given for s.
@@ -105,6 +116,6 @@ func Job(s settings.Settings, build string) (*wanrunv1.Job, error) {
 		ExifOrient: s.ExifOrient, Compat: s.Compat, Output: s.Output, Dump: s.Dump, Encoder: s.Encoder, Ffmpeg: s.FFmpeg,
 		ContactSheet: s.ContactSheet, SettingsJson: string(stored), Threads: int32(s.Threads), ScanWeights: s.ScanWeights,
 		Cfg: int32(s.CFG), Ring: int32(s.Ring), Ulysses: int32(s.Ulysses), DitFsdp: s.DiTFSDP, T5Fsdp: s.T5FSDP,
-		OffloadDit: s.OffloadDiT, CompatPadding: s.CompatPadding, CfgApart: !s.CFGBatch,
+		OffloadDit: s.OffloadDiT, CompatPadding: s.CompatPadding, CfgBranches: s.CFGBranches, FsdpSize: int32(s.FSDPSize),
 	}, nil
 }

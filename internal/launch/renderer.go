@@ -9,14 +9,14 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/wanrun/wanrun/internal/output"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
 
-// Renderer shows a run. Its methods and the logger's are called from one goroutine.
+// Renderer shows how far a run is. Its methods and the logger's are called from one
+// goroutine.
 type Renderer interface {
 	Progress(rank int, p *wanrunv1.Progress)
-	// Line is one that a worker printed, escaped already.
-	Line(rank int, stream, text string)
 	// Clear takes a bar off the screen; nothing is shown after it.
 	Clear()
 	// Log is for the launcher's own lines.
@@ -31,8 +31,9 @@ type Look struct {
 	Width   func() int // the terminal's, in columns
 }
 
-// NewRenderer returns the renderer that writes to w, which is standard error.
-func NewRenderer(w io.Writer, look Look) Renderer {
+// NewRenderer returns the renderer that writes to the console's stderr. log, which may
+// be nil, gets the logger's lines of all levels as JSON, with times.
+func NewRenderer(console *output.Console, look Look, log io.Writer) Renderer {
 	level := zap.InfoLevel
 	switch {
 	case look.Quiet:
@@ -40,17 +41,21 @@ func NewRenderer(w io.Writer, look Look) Renderer {
 	case look.Verbose:
 		level = zap.DebugLevel
 	}
+	w := console.Writer()
+	logger := plainLogger(w, level)
+	if look.Format == "json" {
+		logger = jsonLogger(w, level)
+	}
+	if log != nil {
+		logger = zap.New(zapcore.NewTee(logger.Core(), jsonLogger(log, zap.DebugLevel).Core()))
+	}
 	switch look.Format {
 	case "json":
-		return &jsonLines{log: jsonLogger(w, level), quiet: look.Quiet}
+		return &jsonLines{log: logger, quiet: look.Quiet}
 	case "terminal":
-		t := &terminal{w: w, quiet: look.Quiet, width: look.Width}
-		t.log = plainLogger(lineWriter(t.print), level)
-		return t
+		return &terminal{w: w, status: console.Status, log: logger, quiet: look.Quiet, width: look.Width}
 	default:
-		p := &plain{w: w, quiet: look.Quiet}
-		p.log = plainLogger(w, level)
-		return p
+		return &plain{w: w, log: logger, quiet: look.Quiet}
 	}
 }
 
@@ -71,14 +76,6 @@ func jsonLogger(w io.Writer, level zapcore.Level) *zap.Logger {
 		EncodeLevel: zapcore.LowercaseLevelEncoder, EncodeTime: zapcore.RFC3339NanoTimeEncoder,
 		EncodeDuration: zapcore.SecondsDurationEncoder})
 	return zap.New(zapcore.NewCore(encoder, zapcore.AddSync(w), level))
-}
-
-// lineWriter makes a writer of a function that prints a line.
-type lineWriter func(string)
-
-func (f lineWriter) Write(p []byte) (int, error) {
-	f(strings.TrimRight(string(p), "\n"))
-	return len(p), nil
 }
 
 // meters has one meter for each rank.
@@ -176,9 +173,8 @@ func (p *plain) Progress(rank int, m *wanrunv1.Progress) {
 	}
 }
 
-func (p *plain) Line(rank int, _, text string) { fmt.Fprintf(p.w, "[r%d] %s\n", rank, text) }
-func (p *plain) Clear()                        {}
-func (p *plain) Log() *zap.Logger              { return p.log }
+func (p *plain) Clear()           {}
+func (p *plain) Log() *zap.Logger { return p.log }
 
 // jsonLines shows everything as JSON objects, one a line.
 type jsonLines struct {
@@ -204,8 +200,5 @@ func (j *jsonLines) Progress(rank int, m *wanrunv1.Progress) {
 	j.log.Info("progress", fields...)
 }
 
-func (j *jsonLines) Line(rank int, stream, text string) {
-	j.log.Warn("output", zap.Int("rank", rank), zap.String("stream", stream), zap.String("line", text))
-}
 func (j *jsonLines) Clear()           {}
 func (j *jsonLines) Log() *zap.Logger { return j.log }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wanrun/wanrun/internal/control/group"
 	"github.com/wanrun/wanrun/internal/ends"
 	"github.com/wanrun/wanrun/internal/settings"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
@@ -28,10 +29,37 @@ type File struct {
 	Output   *Output                   `json:"output"` // null if none was made
 	Seed     int64                     `json:"seed"`
 	Plan     Plan                      `json:"plan"`
-	Bytes    Bytes                     `json:"bytes"` // the largest of any rank
+	Bytes    Bytes                     `json:"bytes"` // the largest of any rank; of host weights the sum of all
 	Ranks    []Rank                    `json:"ranks"`
 	Settings map[string]settings.Value `json:"settings"`
 	Notices  []string                  `json:"notices"`
+	Command  []string                  `json:"command,omitempty"` // of any program
+	Attempts []Attempt                 `json:"attempts"`          // each life of the group
+}
+
+// Attempt is one life of the group of ranks.
+type Attempt struct {
+	Number  int       `json:"number"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	Cause   string    `json:"cause"` // "" if it went well
+	Kind    string    `json:"kind"`
+	Rank    *int      `json:"rank"`  // that was the cause; null if none was
+	Roles   []string  `json:"roles"` // of the ranks in its end
+}
+
+func newAttempt(a group.Attempt) Attempt {
+	f := Attempt{Number: a.Number, Started: a.Started, Ended: a.Ended, Roles: []string{}}
+	if a.Cause != nil {
+		f.Cause, f.Kind = a.Cause.Text, string(a.Cause.Kind)
+		if a.Cause.Rank >= 0 {
+			f.Rank = &a.Cause.Rank
+		}
+	}
+	for _, r := range a.Ranks {
+		f.Roles = append(f.Roles, string(r.Role))
+	}
+	return f
 }
 
 // Versions say what made the report.
@@ -64,11 +92,14 @@ type Output struct {
 	Dump         string `json:"dump"`
 }
 
-// Bytes are peaks: of device memory as planned and as used, and of resident host memory.
+// Bytes are peaks: of device memory as planned and as used, of weights at rest in host
+// memory, and of resident host memory, which holds what ranks share once in each of them.
 type Bytes struct {
-	Predicted int64 `json:"device_predicted"`
-	Used      int64 `json:"device_used"`
-	RSSPeak   int64 `json:"rss_peak"`
+	Predicted     int64 `json:"device_predicted"`
+	Used          int64 `json:"device_used"`
+	HostPredicted int64 `json:"host_predicted"`
+	HostUsed      int64 `json:"host_used"`
+	RSSPeak       int64 `json:"rss_peak"`
 }
 
 // Rank is one worker.
@@ -99,6 +130,9 @@ type Phase struct {
 	Predicted map[string]int64 `json:"device_predicted"`
 	Used      map[string]int64 `json:"device_used"`
 	RSSPeak   int64            `json:"rss_peak"`
+	// Weights at rest in host memory; what ranks of a node share, one of them counts.
+	HostPredicted int64 `json:"host_predicted"`
+	HostUsed      int64 `json:"host_used"`
 }
 
 // NewFile puts a report together. r is the zero Result, but for its code and error, if
@@ -116,7 +150,15 @@ func NewFile(r Result, s settings.Settings, build string) File {
 		f.Ranks = append(f.Ranks, newRank(rank, r.Started))
 		f.Bytes = f.Bytes.max(f.Ranks[len(f.Ranks)-1].Bytes)
 	}
+	f.Bytes.HostPredicted, f.Bytes.HostUsed = f.hostWeights()
+	if chosen := r.Report().GetCfgBranches(); chosen != "" {
+		f.Plan.CFGBranches = chosen
+	}
 	f.Notices = append(f.Notices, r.Notices()...)
+	f.Attempts = []Attempt{}
+	for _, a := range r.Attempts {
+		f.Attempts = append(f.Attempts, newAttempt(a))
+	}
 	if m := r.Report(); m.GetOutput() != "" {
 		f.Output = &Output{Path: m.GetOutput(), Bytes: m.GetOutputBytes(), Width: m.GetWidth(), Height: m.GetHeight(),
 			Frames: m.GetFrames(), FPS: s.FPS, Encoder: m.GetEncoder(), ContactSheet: s.ContactSheet, Dump: s.Dump}
@@ -124,8 +166,23 @@ func NewFile(r Result, s settings.Settings, build string) File {
 	return f
 }
 
+// NewRunFile puts the report of any program's ranks together.
+func NewRunFile(r Result, s settings.Run, build string) File {
+	f := NewFile(r, settings.Settings{Values: s.Values, Notices: s.Notices, Nproc: len(r.Ranks), World: len(r.Ranks)}, build)
+	f.Command = s.Program
+	return f
+}
+
 func (b Bytes) max(c Bytes) Bytes {
-	return Bytes{max(b.Predicted, c.Predicted), max(b.Used, c.Used), max(b.RSSPeak, c.RSSPeak)}
+	return Bytes{max(b.Predicted, c.Predicted), max(b.Used, c.Used), max(b.HostPredicted, c.HostPredicted), max(b.HostUsed, c.HostUsed), max(b.RSSPeak, c.RSSPeak)}
+}
+
+// hostWeights adds up the weights at rest in host memory, of which each rank tells its part.
+func (f File) hostWeights() (predicted, used int64) {
+	for _, r := range f.Ranks {
+		predicted, used = predicted+r.Bytes.HostPredicted, used+r.Bytes.HostUsed
+	}
+	return predicted, used
 }
 
 // Notices are what the ranks had to tell, each once: most is the same on all of them.
@@ -144,7 +201,7 @@ func (r Result) Notices() []string {
 func newRank(r RankResult, started time.Time) Rank {
 	m := r.Report
 	rank := Rank{Rank: r.Rank, Pid: r.Pid, Ended: r.Ended, Error: m.GetError(), Backend: m.GetBackend(), Seconds: m.GetSeconds(),
-		Bytes: Bytes{m.GetPredictedBytes(), m.GetUsedBytes(), m.GetRssPeakBytes()}, Phases: []Phase{}}
+		Bytes: Bytes{m.GetPredictedBytes(), m.GetUsedBytes(), m.GetPredictedHostBytes(), m.GetUsedHostBytes(), m.GetRssPeakBytes()}, Phases: []Phase{}}
 	if p := r.Last; p != nil {
 		rank.Last = &Last{p.GetPhase(), p.GetDone(), p.GetTotal(), r.LastAt.Sub(started).Seconds()}
 	}
@@ -158,7 +215,8 @@ func newRank(r RankResult, started time.Time) Rank {
 }
 
 func newPhase(p *wanrunv1.Phase) Phase {
-	phase := Phase{Name: p.GetName(), Seconds: p.GetSeconds(), Predicted: p.GetPredictedBytes(), Used: p.GetUsedBytes(), RSSPeak: p.GetRssPeakBytes()}
+	phase := Phase{Name: p.GetName(), Seconds: p.GetSeconds(), Predicted: p.GetPredictedBytes(), Used: p.GetUsedBytes(), RSSPeak: p.GetRssPeakBytes(),
+		HostPredicted: p.GetPredictedHostBytes(), HostUsed: p.GetUsedHostBytes()}
 	if phase.Predicted == nil {
 		phase.Predicted = map[string]int64{}
 	}

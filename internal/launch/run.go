@@ -1,51 +1,86 @@
 package launch
 
 import (
-	"errors"
+	"crypto/rand"
 	"fmt"
-	"io/fs"
+	"net"
+	"net/netip"
 	"os"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
-	"github.com/wanrun/wanrun/internal/control"
+	"github.com/wanrun/wanrun/internal/agents"
+	"github.com/wanrun/wanrun/internal/control/group"
 	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/guard"
 	"github.com/wanrun/wanrun/internal/media"
+	"github.com/wanrun/wanrun/internal/node"
+	"github.com/wanrun/wanrun/internal/output"
 	"github.com/wanrun/wanrun/internal/settings"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
 
-// Options are one run.
-type Options struct {
-	Job     *wanrunv1.Job // the same for every rank
-	Ranks   int           // how many workers there are, all on this machine
-	Worker  string        // their program's path
-	Build   string        // of this program; the workers' must be the same
-	TempDir string        // where the socket's folder is made
-	Env     []string      // the workers' environment, to which the job's variables are added
-	Grace   time.Duration
-	Signals <-chan os.Signal
-	Now     func() time.Time // called from several goroutines
-	Root    fs.FS            // the file system, for the kernel's counters
-	Show    Renderer
-	Log     *zap.Logger
+// Node is the agent of this machine.
+type Node interface {
+	node.Agent
+	// Wait returns after a Finish, with what the kernel holds.
+	Wait() ([]guard.Remains, error)
 }
 
-// Result is how a run went.
+// Options are one job, as node 0 runs it.
+type Options struct {
+	Rules group.Config
+	Job   *wanrunv1.Job // of workers of ours; nil: any program
+	Ranks int           // of this node
+	Name  string        // of this node, for people
+
+	// Node starts this machine's agent.
+	Node func(node.Sink) (Node, error)
+	// Listen lets the other nodes in; nil: there are none.
+	Listen func(agents.Handler) (*agents.Listener, error)
+
+	Signals  <-chan os.Signal
+	Requests <-chan Request // from other programs; nil: none
+	Now      func() time.Time
+	Show     Renderer
+	Console  *output.Console
+	Stderr   bool          // all that ranks print goes to stderr: stdout is the report's
+	Files    *output.Files // nil: what ranks print is not kept
+	Watch    Watcher       // nil: nobody
+	Log      *zap.Logger
+}
+
+// Request is what somebody wants of a running job. One field is set.
+type Request struct {
+	Stop   string             // by whom
+	Stacks chan<- group.Event // gets each node's event Dumped
+}
+
+// Watcher is told what happens, by one goroutine but for Line and Sample.
+type Watcher interface {
+	Event(group.Event)
+	Progress(attempt, rank int, p *wanrunv1.Progress)
+	Line(node.Line)
+	Sample(node.Sample)
+	// Machine follows each event: what is known now.
+	Machine(*group.Machine)
+}
+
+// Result is how a job went.
 type Result struct {
-	Code    ends.Code
-	Error   string // one line; "" when it went well
-	Phase   string // in which it ended, if not well
-	Failed  *int   // the rank that ended it; nil if it went well, or none of them did
-	Started time.Time
-	Seconds float64
-	Ranks   []RankResult
+	Code     ends.Code
+	Error    string // one line; "" when it went well
+	Phase    string // in which it ended, if not well
+	Failed   *int   // the rank that ended it; nil if it went well, or none of them did
+	Started  time.Time
+	Seconds  float64
+	Ranks    []RankResult // of the last attempt
+	Attempts []group.Attempt
+	Left     []string // processes that did not die
+	Words    []string // the last lines of the rank that failed
 }
 
 // RankResult is how one rank went.
@@ -66,146 +101,256 @@ func (r Result) Report() *wanrunv1.Report {
 	return r.Ranks[0].Report
 }
 
-const (
-	// attachPatience is how long a worker may take to say hello: its program may
-	// come over a slow network.
-	attachPatience = 2 * time.Minute
-	// lonelyPatience is what a worker has to end after its stream broke.
-	lonelyPatience = 3 * time.Second
-	// drainPatience is how long messages and output of workers that ended are waited for.
-	drainPatience = time.Second
-)
+// leavePatience is how long nodes may take to say goodbye.
+const leavePatience = 15 * time.Second
 
-// Run runs the job to its end. It returns after the workers, all that they started,
-// and the socket are gone. The ranks are one: when one fails, none goes on.
+// Run runs the job to its end. It returns after the ranks, all that they started, and
+// the sockets are gone.
 func Run(o Options) Result {
-	o.Ranks = max(o.Ranks, 1)
-	r := &run{Options: o, events: make(chan event, 64), exits: make(chan exit, o.Ranks), over: make(chan struct{}),
-		stopper: stopper{grace: o.Grace}, before: readMemoryEvents(o.Root)}
-	for rank := range o.Ranks {
-		r.workers = append(r.workers, &worker{RankResult: RankResult{Rank: rank}})
-	}
+	r := &run{Options: o, machine: group.New(o.Rules), inbox: newInbox(), peers: map[string]*agents.Peer{}, nodes: map[int]string{}}
+	r.ring = output.NewRing(nil)
 	started := o.Now()
-	v := r.run()
-	result := Result{Code: ends.CodeOf(v.err), Started: started, Seconds: o.Now().Sub(started).Seconds()}
-	for _, w := range r.workers {
-		result.Ranks = append(result.Ranks, w.RankResult)
+	err := r.open()
+	if err == nil {
+		r.loop()
 	}
-	if v.err != nil {
-		result.Error, result.Phase = v.err.Error(), r.workers[0].phase()
-		if v.failed != nil {
-			result.Phase, result.Failed = v.failed.phase(), &v.failed.Rank
-		}
+	left := r.close()
+	result := r.result()
+	result.Started, result.Seconds, result.Left = started, o.Now().Sub(started).Seconds(), left
+	if err != nil {
+		result.Code, result.Error = ends.CodeOf(err), err.Error()
+	}
+	if result.Code != ends.Done {
 		r.tidy()
 	}
 	return result
 }
 
-// run is the state of Run. Only the loop touches it, save for the channels and stopping.
+// run is the state of Run. Only the loop touches it, save for the inbox and the ring.
 type run struct {
 	Options
-	events   chan event
-	exits    chan exit
-	over     chan struct{} // closed when nobody takes events any more
-	stopping atomic.Bool   // no new worker gets its job
+	machine  *group.Machine
+	inbox    *inbox
+	ring     *output.Ring
+	local    Node
+	listener *agents.Listener
+	peers    map[string]*agents.Peer // by session
+	nodes    map[int]string          // the sessions of those that may have ranks
+	stacks   []chan<- group.Event
+	end      *group.Action
+	attempt  int
 
-	server   *control.Server
-	workers  []*worker // by rank
-	stopper  stopper
-	before   memoryEvents
-	refused  error          // why the first peer was turned away that was
-	signal   syscall.Signal // that the user sent first
-	signaled time.Time      // when
+	indexed map[[2]int]output.IndexRank // by attempt and rank
+	reports map[int]*wanrunv1.Report    // of the attempt
+	last    map[int]lastSaid
 }
 
-// event is something that happened to a rank outside the loop; one field is set but
-// for rank and at.
-type event struct {
-	rank int
-	at   time.Time
-
-	attached *wanrunv1.Hello
-	progress *wanrunv1.Progress
-	report   *wanrunv1.Report
-	detached bool
-	err      error  // of detached
-	refused  error  // of no rank
-	stream   string // of line
-	line     string
+type lastSaid struct {
+	p  *wanrunv1.Progress
+	at time.Time
 }
 
-// exit is the end of a rank's process.
-type exit struct {
-	rank int
-	at   time.Time
-}
-
-// post hands an event to the loop, and drops it after the loop's end.
-func (r *run) post(e event) {
-	e.at = r.Now()
-	select {
-	case r.events <- e:
-	case <-r.over:
+func (r *run) open() error {
+	if r.Listen != nil {
+		var err error
+		if r.listener, err = r.Listen(handler{r.inbox, r}); err != nil {
+			return ends.As(ends.CannotStart, err)
+		}
 	}
-}
-
-func (r *run) run() (v verdict) {
 	var err error
-	r.server, err = control.Serve(r.TempDir, r.Ranks, r.Build, handler{r})
+	if r.local, err = r.Node(sink{r.inbox, r}); err != nil {
+		r.local = nil
+		return ends.As(ends.CannotStart, err)
+	}
+	r.step(group.Event{At: r.Now(), Kind: group.Join, Node: 0, Session: "0", Name: r.Name, Ranks: r.Ranks})
+	return nil
+}
+
+// loop takes what happens until the machine says that it is over.
+func (r *run) loop() {
+	for r.end == nil {
+		var timer <-chan time.Time
+		if deadline := r.machine.Deadline(); !deadline.IsZero() {
+			timer = time.After(max(0, deadline.Sub(r.Now())))
+		}
+		select {
+		case <-r.inbox.wake:
+			for _, take := range r.inbox.all() {
+				take()
+			}
+		case sig := <-r.Signals:
+			if number, ok := sig.(syscall.Signal); ok {
+				r.step(group.Event{At: r.Now(), Kind: group.Signaled, Signal: int(number)})
+			}
+		case q := <-r.Requests:
+			r.request(q)
+		case <-timer:
+			r.step(group.Event{At: r.Now(), Kind: group.Tick})
+		}
+	}
+}
+
+func (r *run) request(q Request) {
+	switch {
+	case q.Stacks != nil:
+		r.stacks = append(r.stacks, q.Stacks)
+		r.send(group.AllNodes, node.Command{Dump: true})
+	default:
+		r.step(group.Event{At: r.Now(), Kind: group.Stop, Text: q.Stop})
+	}
+}
+
+func (r *run) step(e group.Event) {
+	r.note(e)
+	actions := r.machine.Step(r.Now(), e)
+	for _, a := range actions {
+		r.act(a)
+	}
+	if r.Watch != nil {
+		r.Watch.Event(e)
+		r.Watch.Machine(r.machine)
+	}
+}
+
+// note keeps what is for the report and the logs.
+func (r *run) note(e group.Event) {
+	switch e.Kind {
+	case group.Dumped:
+		for _, c := range r.stacks {
+			c <- e
+		}
+		r.stacks = nil
+	case group.Started, group.Exited, group.NotStarted:
+		if r.Files != nil {
+			r.index(e)
+		}
+	}
+}
+
+func (r *run) act(a group.Action) {
+	switch a.Kind {
+	case group.Start:
+		r.start(a)
+	case group.Ask:
+		r.send(a.Node, node.Command{Ask: &node.Ask{Code: int(a.Code), Reason: a.Text}})
+	case group.Pass:
+		r.send(a.Node, node.Command{Signal: a.Signal})
+	case group.Kill:
+		r.send(a.Node, node.Command{Signal: int(syscall.SIGKILL)})
+	case group.Dump:
+		r.send(a.Node, node.Command{Dump: true})
+	case group.Refuse:
+		if p := r.peers[a.Session]; p != nil {
+			p.Refuse(a.Text)
+			r.forget(a.Session)
+		}
+	case group.Say:
+		if a.Info {
+			r.Log.Info(settings.Escape(a.Text))
+		} else {
+			r.Log.Warn(settings.Escape(a.Text))
+		}
+	case group.End:
+		r.end = &a
+	}
+}
+
+// send hands a command to a node, or to all that are there.
+func (r *run) send(to int, c node.Command) {
+	if to == group.AllNodes || to == 0 {
+		r.local.Do(c)
+	}
+	for number, session := range r.nodes {
+		if to == group.AllNodes || to == number {
+			r.peers[session].Do(c)
+		}
+	}
+}
+
+func (r *run) start(a group.Action) {
+	var secret [32]byte
+	_, _ = rand.Read(secret[:]) // crypto/rand does not fail
+	addr, port := r.master()
+	r.attempt, r.reports, r.last = a.Attempt, map[int]*wanrunv1.Report{}, map[int]lastSaid{}
+	r.send(group.AllNodes, node.Command{Start: &node.Start{Attempt: a.Attempt, World: a.Table, MasterAddr: addr.String(), MasterPort: port,
+		Secret: secret[:], Job: r.Job, Restarts: r.Rules.MaxRestarts}})
+}
+
+// master is a numeric address of this machine that every node reaches, for they have, and
+// a port that is free there now.
+func (r *run) master() (netip.Addr, int) {
+	addr := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	for _, p := range r.peers {
+		addr = p.Reached().Addr().Unmap()
+	}
+	l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
 	if err != nil {
-		return verdict{err: err}
+		return addr, 0 // a program that needs the port fails with it, and others do not
 	}
-	defer func() {
-		close(r.over)
-		if err := r.server.Close(); err != nil {
-			v.err = errors.Join(v.err, err)
-		}
-	}()
-	r.start()
-	if !r.loop() {
-		return verdict{err: r.unkillable()}
-	}
-	r.drain()
-	return r.verdict()
+	port := l.Addr().(*net.TCPAddr).Port
+	_ = l.Close()
+	return addr, port
 }
 
-// start starts the workers. If one cannot be, those before it are ended.
-func (r *run) start() {
-	for _, w := range r.workers {
-		w.ended = true
+// forget drops a node that is gone or was turned away.
+func (r *run) forget(session string) {
+	delete(r.peers, session)
+	for number, s := range r.nodes {
+		if s == session {
+			delete(r.nodes, number)
+		}
 	}
-	for _, w := range r.workers {
-		p, err := startProcess(r.Worker, r.workerEnv(w.Rank), func(stream, text string) {
-			r.post(event{rank: w.Rank, stream: stream, line: text})
-		})
+}
+
+// close brings the nodes to their end, and takes what they still have to say.
+func (r *run) close() (left []string) {
+	if r.listener != nil {
+		code, text := ends.Bug, "node 0 could not start"
+		if r.end != nil {
+			code, text = r.end.Code, r.end.Text
+		}
+		for _, p := range r.peers {
+			p.Finish(code, text)
+		}
+		deadline := time.After(leavePatience)
+		for waiting := true; waiting && len(r.peers) > 0; {
+			select {
+			case <-r.inbox.wake:
+				for _, take := range r.inbox.all() {
+					take()
+				}
+			case <-deadline:
+				waiting = false
+			}
+		}
+	}
+	if r.local != nil {
+		r.local.Do(node.Command{Finish: true})
+		remains, err := r.local.Wait()
 		if err != nil {
-			w.fault = startError(r.Worker, err)
-			w.failed = r.Now()
-			r.act(r.stopper.kill(r.Now()))
-			return
+			r.Log.Warn(settings.Escape(err.Error()))
 		}
-		w.process, w.Pid, w.ended = p, p.pid(), false
-		w.due = r.Now().Add(attachPatience)
-		go func() {
-			<-p.ended
-			r.exits <- exit{w.Rank, r.Now()} // has room for all
-		}()
-	}
-}
-
-func (r *run) unkillable() error {
-	var left []string
-	for _, w := range r.workers {
-		if !w.ended {
-			left = append(left, fmt.Sprintf("rank %d (process %d)", w.Rank, w.Pid))
+		for _, m := range remains {
+			left = append(left, fmt.Sprintf("process %d (%s, state %s)", m.Pid, m.Name, m.State))
 		}
 	}
-	return ends.Errorf(ends.Hang, "%s: killed, but not gone: the kernel holds it", strings.Join(left, ", "))
+	if r.listener != nil {
+		if err := r.listener.Close(); err != nil {
+			r.Log.Warn(settings.Escape(err.Error()))
+		}
+	}
+	for _, take := range r.inbox.all() {
+		take()
+	}
+	for _, c := range r.stacks {
+		close(c)
+	}
+	return left
 }
 
 // tidy removes what a worker that was killed could not. The first rank writes the output.
 func (r *run) tidy() {
-	if w := r.workers[0]; w.process == nil || w.Report != nil || r.Job.GetOutput() == "" {
+	if r.Job.GetOutput() == "" || r.attempt == 0 && r.reports == nil || r.reports[0] != nil {
 		return
 	}
 	if err := media.RemoveLeftover(r.Job.GetOutput()); err != nil {
@@ -213,254 +358,120 @@ func (r *run) tidy() {
 	}
 }
 
-func (r *run) workerEnv(rank int) []string {
-	env := r.Env[:len(r.Env):len(r.Env)]
-	for _, v := range []struct{ name, value string }{
-		{"CONTROL", r.server.Socket()}, {"TOKEN", r.server.Token()},
-		{"RANK", fmt.Sprint(rank)}, {"WORLD_SIZE", fmt.Sprint(r.Ranks)},
-		{"LOCAL_RANK", fmt.Sprint(rank)}, {"LOCAL_WORLD_SIZE", fmt.Sprint(r.Ranks)}, // all are on this machine
-	} {
-		env = append(env, "WANRUN_"+v.name+"="+v.value)
-	}
-	return env
+// inbox takes what happens outside the loop, without bound and without waiting: it is
+// bounded by what nodes may have under way.
+type inbox struct {
+	mu    sync.Mutex
+	queue []func()
+	wake  chan struct{}
 }
 
-// loop takes what happens until the workers have ended; false if one never does.
-func (r *run) loop() bool {
-	for r.running() {
-		var timer <-chan time.Time
-		if deadline := r.deadline(); !deadline.IsZero() {
-			timer = time.After(max(0, deadline.Sub(r.Now())))
-		}
-		select {
-		case e := <-r.exits:
-			r.exited(e)
-		case e := <-r.events:
-			r.take(e)
-		case sig := <-r.Signals:
-			r.interrupted(sig)
-		case <-timer:
-			if r.tick(); r.stopper.stage == leave {
-				return false
-			}
-		}
-	}
-	return true
-}
+func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
 
-func (r *run) running() bool {
-	for _, w := range r.workers {
-		if !w.ended {
-			return true
-		}
-	}
-	return false
-}
-
-// deadline is the next time at which something is due, zero if nothing is.
-func (r *run) deadline() time.Time {
-	next := r.stopper.deadline
-	if r.stopper.stage != nothing {
-		return next
-	}
-	for _, w := range r.workers {
-		if !w.ended && !w.due.IsZero() && (next.IsZero() || w.due.Before(next)) {
-			next = w.due
-		}
-	}
-	return next
-}
-
-// tick does what is due.
-func (r *run) tick() {
-	now := r.Now()
-	if r.stopper.stage != nothing {
-		r.act(r.stopper.tick(now))
-		return
-	}
-	for _, w := range r.workers {
-		if !w.ended && !w.due.IsZero() && !now.Before(w.due) {
-			w.overdue()
-			r.act(r.stopper.fail(now))
-		}
+func (b *inbox) put(take func()) {
+	b.mu.Lock()
+	b.queue = append(b.queue, take)
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
 	}
 }
 
-// drain takes what the workers said before they ended.
-func (r *run) drain() {
-	var readers sync.WaitGroup
-	for _, w := range r.workers {
-		if w.process != nil {
-			readers.Go(func() { w.process.drain(drainPatience) })
-		}
-	}
-	output := make(chan struct{})
-	go func() {
-		readers.Wait()
-		close(output)
-	}()
-	deadline, patient := time.After(2*drainPatience), true
-	for output != nil || (patient && r.talking()) {
-		select {
-		case e := <-r.events:
-			r.take(e)
-		case <-output:
-			output = nil
-		case <-deadline:
-			patient = false // with their streams; reading their output has an end
-		}
-	}
-	r.takeWaiting()
+func (b *inbox) all() []func() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	queue := b.queue
+	b.queue = nil
+	return queue
 }
 
-// talking says that the end of a worker's stream is still to come.
-func (r *run) talking() bool {
-	for _, w := range r.workers {
-		if w.attached && !w.detached {
-			return true
-		}
-	}
-	return false
+// sink takes what happens on a node.
+type sink struct {
+	*inbox
+	r *run
 }
 
-func (r *run) take(e event) {
-	w := r.workers[e.rank]
-	switch {
-	case e.attached != nil:
-		w.attached, w.due = true, time.Time{}
-		r.seal()
-	case e.progress != nil:
-		w.Last, w.LastAt = e.progress, e.at
-		r.Show.Progress(e.rank, e.progress)
-	case e.report != nil:
-		w.Report = e.report
-		w.due = r.Now().Add(r.Grace + lonelyPatience)
-		if e.report.GetExitCode() != 0 {
-			r.broke(w, e.at)
+// Event steps the machine, unless it is over.
+func (s sink) Event(e group.Event) {
+	s.put(func() {
+		if s.r.end == nil {
+			s.r.step(e)
+		} else {
+			s.r.note(e)
 		}
-	case e.detached:
-		w.detached = true
-		if e.err != nil && !w.shot {
-			w.lost = e.err
-			w.due = r.Now().Add(lonelyPatience)
-			r.broke(w, e.at)
+		if e.Kind == group.Lost || e.Kind == group.Left {
+			s.r.forget(e.Session)
 		}
-	case e.refused != nil:
-		if r.refused == nil && !errors.Is(e.refused, errStopping) {
-			r.refused = e.refused
-		}
-		r.Log.Debug("refused a peer", zap.Error(e.refused))
-	case e.stream != "":
-		r.Show.Line(e.rank, e.stream, e.line)
+	})
+}
+
+// Line shows and keeps a line at once: the console waits for nobody.
+func (s sink) Line(l node.Line) {
+	s.r.ring.Add(l)
+	if shown := l; s.r.Stderr {
+		shown.Stream = output.Stderr
+		s.r.Console.Line(shown)
+	} else {
+		s.r.Console.Line(l)
+	}
+	if s.r.Watch != nil {
+		s.r.Watch.Line(l)
 	}
 }
 
-// seal removes the socket when nobody else is to come.
-func (r *run) seal() {
-	for _, w := range r.workers {
-		if !w.attached {
+func (s sink) Progress(attempt, rank int, p *wanrunv1.Progress) {
+	at := s.r.Now()
+	s.put(func() {
+		if attempt != s.r.attempt {
 			return
 		}
-	}
-	if err := r.server.Seal(); err != nil {
-		r.Log.Warn("control socket", zap.Error(err))
-	}
-}
-
-func (r *run) exited(e exit) {
-	r.takeWaiting() // what it said before
-	w := r.workers[e.rank]
-	w.ended = true
-	if !w.shot && !(w.attached && w.wentWell()) {
-		r.broke(w, e.at)
-	}
-}
-
-func (r *run) takeWaiting() {
-	for {
-		select {
-		case e := <-r.events:
-			r.take(e)
-		default:
-			return
+		s.r.last[rank] = lastSaid{p, at}
+		s.r.Show.Progress(rank, p)
+		if s.r.Watch != nil {
+			s.r.Watch.Progress(attempt, rank, p)
 		}
-	}
+	})
 }
 
-// broke notes that a rank failed, and ends the others: they could only wait for it.
-// One that is alone has the time to end by itself.
-func (r *run) broke(w *worker, at time.Time) {
-	if w.failed.IsZero() || at.Before(w.failed) {
-		w.failed = at
-	}
-	if len(r.workers) > 1 && r.running() {
-		r.act(r.stopper.fail(r.Now()))
-	}
-}
-
-func (r *run) interrupted(sig os.Signal) {
-	number, ok := sig.(syscall.Signal)
-	if !ok {
-		return
-	}
-	if r.signal == 0 {
-		r.signal, r.signaled = number, r.Now()
-		r.Log.Info(fmt.Sprintf("%s: the run ends within %v; once more ends it at once", unix.SignalName(number), r.Grace))
-	}
-	r.act(r.stopper.stop(r.Now()))
-}
-
-func (r *run) act(a action) {
-	switch a {
-	case ask:
-		r.stopping.Store(true)
-		code, reason := r.abort()
-		r.server.Abort(code, reason)
-	case term:
-		for _, w := range r.workers {
-			if !w.ended {
-				w.process.signal(syscall.SIGTERM)
-			}
+func (s sink) Report(attempt, rank int, m *wanrunv1.Report) {
+	s.put(func() {
+		if attempt == s.r.attempt {
+			s.r.reports[rank] = m
 		}
-	case kill:
-		r.stopping.Store(true)
-		for _, w := range r.workers {
-			if !w.ended {
-				w.shot = w.process.signal(syscall.SIGKILL) || w.shot
-			}
-		}
+	})
+}
+
+func (s sink) Sample(x node.Sample) {
+	if s.r.Watch != nil {
+		s.r.Watch.Sample(x)
 	}
 }
 
-// abort is what the workers are told when they are asked to end. Those that end because
-// another failed are of class ends.PeerLost, so that none of them is taken for the cause.
-func (r *run) abort() (ends.Code, string) {
-	if r.signal != 0 {
-		return 128 + ends.Code(r.signal), "stopped by " + unix.SignalName(r.signal)
-	}
-	for _, w := range r.workers {
-		if !w.failed.IsZero() {
-			return ends.PeerLost, fmt.Sprintf("rank %d failed, and the others end with it", w.Rank)
-		}
-	}
-	return ends.PeerLost, "a rank failed, and the others end with it"
+// handler takes what happens on other nodes.
+type handler struct {
+	*inbox
+	r *run
 }
 
-var errStopping = errors.New("the run is being stopped")
-
-// handler hands the server's calls to the loop.
-type handler struct{ r *run }
-
-func (h handler) Attached(hello *wanrunv1.Hello) (*wanrunv1.Job, error) {
-	if h.r.stopping.Load() {
-		return nil, errStopping
-	}
-	h.r.post(event{rank: int(hello.GetRank()), attached: hello})
-	return h.r.Job, nil
+func (h handler) sink() sink          { return sink(h) }
+func (h handler) Event(e group.Event) { h.sink().Event(e) }
+func (h handler) Line(l node.Line)    { h.sink().Line(l) }
+func (h handler) Progress(attempt, rank int, p *wanrunv1.Progress) {
+	h.sink().Progress(attempt, rank, p)
 }
-func (h handler) Progress(rank int, p *wanrunv1.Progress) { h.r.post(event{rank: rank, progress: p}) }
-func (h handler) Report(rank int, m *wanrunv1.Report)     { h.r.post(event{rank: rank, report: m}) }
-func (h handler) Detached(rank int, err error) {
-	h.r.post(event{rank: rank, detached: true, err: err})
+func (h handler) Report(attempt, rank int, m *wanrunv1.Report) { h.sink().Report(attempt, rank, m) }
+func (h handler) Sample(x node.Sample)                         { h.sink().Sample(x) }
+
+// Joined notes a node before its event.
+func (h handler) Joined(p *agents.Peer) {
+	h.put(func() {
+		h.r.peers[p.Session()] = p
+		h.r.nodes[p.Node()] = p.Session()
+	})
 }
-func (h handler) Refused(err error) { h.r.post(event{refused: err}) }
+
+// Refused tells of a peer that was turned away.
+func (h handler) Refused(err error) {
+	h.put(func() { h.r.Log.Warn(settings.Escape(err.Error())) })
+}

@@ -54,9 +54,15 @@ func (p Plan) String() string {
 	}
 	if len(sharded) > 0 {
 		line += "; " + strings.Join(sharded, " and ") + " sharded"
+		if p.FSDPSize > 0 && p.FSDPSize < p.Ranks {
+			line += fmt.Sprintf(" over groups of %d", p.FSDPSize)
+		}
 	}
 	if p.OffloadDiT != "" && p.OffloadDiT != settings.OnDevice {
 		line += ", DiT at rest in " + map[string]string{settings.OnHost: "host memory", settings.InFile: "the file"}[p.OffloadDiT]
+	}
+	if p.CFGBranches == settings.Apart {
+		line += "; branches of guidance apart"
 	}
 	return line
 }
@@ -75,6 +81,9 @@ func (f File) table() string {
 	}
 	fmt.Fprintf(w, "all\t%.2f\t%s\t%s\t%s\t\n", r.Seconds, formatBytes(f.Bytes.Predicted), formatBytes(f.Bytes.Used), formatBytes(f.Bytes.RSSPeak))
 	w.Flush() // into memory
+	if f.Bytes.HostPredicted > 0 {
+		fmt.Fprintf(&b, "weights at rest in host memory, of all ranks: planned %s, used %s\n", formatBytes(f.Bytes.HostPredicted), formatBytes(f.Bytes.HostUsed))
+	}
 	if r.Backend != "" {
 		fmt.Fprintf(&b, "backend %s\n", settings.Escape(r.Backend))
 	}
@@ -87,7 +96,7 @@ func (f File) phaseBytes(name string) Bytes {
 	for _, r := range f.Ranks {
 		for _, p := range r.Phases {
 			if p.Name == name {
-				most = most.max(Bytes{sum(p.Predicted), sum(p.Used), p.RSSPeak})
+				most = most.max(Bytes{Predicted: sum(p.Predicted), Used: sum(p.Used), RSSPeak: p.RSSPeak})
 			}
 		}
 	}

@@ -14,15 +14,13 @@ import (
 //
 //	denoise       [=============>              ]  6/12, 0.45 s/step, ETA 2.7 s, device 45.1 MiB, RSS 120 MiB
 type terminal struct {
-	w      io.Writer
+	w      io.Writer    // whole lines
+	status func(string) // the line that is drawn over
 	log    *zap.Logger
 	quiet  bool
 	width  func() int
 	meters meters
-	bar    string // what is on the screen now
 }
-
-const clearLine = "\r\x1b[K"
 
 func (t *terminal) Progress(rank int, p *wanrunv1.Progress) {
 	if t.meters == nil {
@@ -40,7 +38,7 @@ func (t *terminal) Progress(rank int, p *wanrunv1.Progress) {
 		t.print(m.line())
 		return
 	}
-	t.draw(barLine(m, t.width()))
+	t.status(barLine(m, t.width()))
 }
 
 // barLine fits a line into width columns; the last stays free, or terminals wrap.
@@ -57,26 +55,7 @@ func barLine(m *meter, width int) string {
 	return string(line[:min(len(line), max(width-1, 0))])
 }
 
-func (t *terminal) draw(bar string) {
-	t.bar = bar
-	io.WriteString(t.w, clearLine+bar)
-}
+func (t *terminal) print(line string) { io.WriteString(t.w, line+"\n") }
 
-// print puts a line above the bar.
-func (t *terminal) print(line string) {
-	if t.bar == "" {
-		io.WriteString(t.w, line+"\n")
-		return
-	}
-	io.WriteString(t.w, clearLine+line+"\n"+t.bar)
-}
-
-func (t *terminal) Line(rank int, _, text string) { t.print(fmt.Sprintf("[r%d] %s", rank, text)) }
-func (t *terminal) Log() *zap.Logger              { return t.log }
-
-func (t *terminal) Clear() {
-	if t.bar != "" {
-		t.bar = ""
-		io.WriteString(t.w, clearLine)
-	}
-}
+func (t *terminal) Clear()           { t.status("") }
+func (t *terminal) Log() *zap.Logger { return t.log }

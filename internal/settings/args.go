@@ -21,6 +21,8 @@ type Given struct {
 	Text string
 	From string // what to call it in an error: "--frames", "WANRUN_FRAMES", "run.yaml:3: frames"
 	rank int    // of its source, the highest wins
+	// Many are all values of a flag that was repeated, in their order.
+	Many []string
 }
 
 // The ranks of the sources.
@@ -41,16 +43,27 @@ type rawValue struct {
 func (v *rawValue) String() string { return "" }
 func (v *rawValue) Type() string   { return "text" }
 func (v *rawValue) Set(s string) error {
-	v.given[v.flag.Name] = Given{Text: s, From: "--" + v.flag.Name, rank: rankFlag}
+	g := Given{Text: s, From: "--" + v.flag.Name, rank: rankFlag}
+	if v.flag.Many {
+		g.Many = append(v.given[v.flag.Name].Many, s)
+	}
+	v.given[v.flag.Name] = g
 	return nil
 }
 
 // ParseArgs reads args by the table. Errors: ends.Usage.
-func ParseArgs(flags []Flag, args []string) (Args, error) {
+func ParseArgs(flags []Flag, args []string) (Args, error) { return parseArgs(flags, args, false) }
+
+// ParseUntil reads args by the table until the first that is no flag, or "--": that
+// and what follows belongs to another program and comes back as it is.
+func ParseUntil(flags []Flag, args []string) (Args, error) { return parseArgs(flags, args, true) }
+
+func parseArgs(flags []Flag, args []string, until bool) (Args, error) {
 	parsed := Args{Given: map[string]Given{}}
 	set := pflag.NewFlagSet("wanrun", pflag.ContinueOnError)
 	set.SetOutput(discard{})
 	set.Usage = func() {}
+	set.SetInterspersed(!until)
 	set.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if f, ok := lookup(flags, dashed(name)); ok {
 			return pflag.NormalizedName(f.Name)

@@ -220,7 +220,8 @@ const envPrefix = "WANRUN_"
 // isWorkerEnv tells the variables that launcher and worker have between them.
 func isWorkerEnv(name string) bool {
 	switch name {
-	case "WANRUN_CONTROL", "WANRUN_TOKEN", "WANRUN_RANK", "WANRUN_WORLD_SIZE", "WANRUN_LOCAL_RANK", "WANRUN_LOCAL_WORLD_SIZE", "WANRUN_LOG_LEVEL":
+	case "WANRUN_CONTROL", "WANRUN_TOKEN", "WANRUN_RANK", "WANRUN_WORLD_SIZE", "WANRUN_LOCAL_RANK", "WANRUN_LOCAL_WORLD_SIZE", "WANRUN_LOG_LEVEL",
+		"WANRUN_SECRET", "WANRUN_ERROR_FILE", "WANRUN_RESTART_COUNT", "WANRUN_JOB", "WANRUN_ROOT_FD":
 		return true
 	default:
 		return false

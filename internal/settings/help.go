@@ -60,18 +60,23 @@ func Groups(flags []Flag) []string {
 // ExplainText lists each value with where it came from, and how the ranks share the
 // work, for --explain.
 func (s Settings) ExplainText() string {
+	text := ExplainValues(s.Values) + fmt.Sprintf("\nplan: %s\n", s.Plan)
+	if s.Why != "" {
+		text += fmt.Sprintf("why: %s\n", s.Why)
+	}
+	return text
+}
+
+// ExplainValues lists each value with where it came from.
+func ExplainValues(values []Value) string {
 	const longest = 60 // prompts are long
 	var b strings.Builder
-	for _, v := range s.Values {
+	for _, v := range values {
 		text := Shorten(v.Text, longest)
 		if text == "" {
 			text = `""`
 		}
 		fmt.Fprintf(&b, "%-26s%-30s  %s\n", v.Name, text, Escape(v.From))
-	}
-	fmt.Fprintf(&b, "\nplan: %s\n", s.Plan)
-	if s.Why != "" {
-		fmt.Fprintf(&b, "why: %s\n", s.Why)
 	}
 	return b.String()
 }

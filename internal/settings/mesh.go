@@ -18,31 +18,43 @@ const branches = 2
 
 // degrees are what was asked for; 0 is left out.
 type degrees struct {
-	nproc, ulysses, ring, cfg int
+	ranks, ulysses, ring, cfg int // ranks: of all nodes
+	nodes                     int // or agents, where each is one rank
 }
 
 // mesh settles how many ranks there are and how they share a step. Without
 // --nproc they are as many as the degrees need; with it, degrees left out are chosen.
 func (r *resolver) mesh() {
-	d := degrees{r.degree("nproc", maxRanks), r.degree("ulysses", maxRanks), r.degree("ring", maxRanks), r.degree("cfg-parallel", branches)}
+	nodes := max(r.in.Nodes, 1)
+	perNode := r.degree("nproc", maxRanks)
+	if r.in.RanksPerNode > 0 { // somebody has started them, and --nproc has been held against it
+		perNode = r.in.RanksPerNode
+	}
+	d := degrees{perNode * nodes, r.degree("ulysses", maxRanks), r.degree("ring", maxRanks), r.degree("cfg-parallel", branches), nodes}
+	if d.ranks == 0 && nodes > 1 && d.product() == 1 {
+		d.ranks = nodes
+	}
 	m := sharding.Mesh{CFG: 1, Ring: 1, Ulysses: 1}
 	if r.err == nil {
 		m = r.settleMesh(d)
 	}
-	r.s.Nproc, r.s.CFG, r.s.Ring, r.s.Ulysses = m.Size(), m.CFG, m.Ring, m.Ulysses
+	r.s.World, r.s.Nproc, r.s.CFG, r.s.Ring, r.s.Ulysses = m.Size(), max(m.Size()/nodes, 1), m.CFG, m.Ring, m.Ulysses
 	absent := "default"
-	if d.nproc > 1 {
-		absent = fmt.Sprintf("chosen for %d ranks and %d heads", d.nproc, r.checkpt.heads)
+	if d.ranks > 1 {
+		absent = fmt.Sprintf("chosen for %d ranks and %d heads", d.ranks, r.checkpt.heads)
 	}
-	r.s.meshChosen = d.nproc > 1 && (d.ulysses == 0 || d.ring == 0 || d.cfg == 0)
+	r.s.meshChosen = d.ranks > 1 && (d.ulysses == 0 || d.ring == 0 || d.cfg == 0)
 	r.recordDegree("ulysses", m.Ulysses, absent)
 	r.recordDegree("ring", m.Ring, absent)
 	r.recordDegree("cfg-parallel", m.CFG, absent)
 	absent = "default"
 	if m.Size() > 1 {
 		absent = "the product of the degrees"
+		if nodes > 1 {
+			absent += fmt.Sprintf(", over %d nodes", nodes)
+		}
 	}
-	r.recordDegree("nproc", m.Size(), absent)
+	r.recordDegree("nproc", r.s.Nproc, absent)
 }
 
 // degree reads a number of ranks; 0 if it was not given.
@@ -72,7 +84,7 @@ func (r *resolver) recordDegree(name string, n int, absent string) {
 
 func (r *resolver) settleMesh(d degrees) sharding.Mesh {
 	one := sharding.Mesh{CFG: 1, Ring: 1, Ulysses: 1}
-	if d.nproc <= 1 && d.product() == 1 {
+	if d.ranks <= 1 && d.product() == 1 {
 		return one
 	}
 	heads := r.checkpt.heads
@@ -111,32 +123,35 @@ func (d degrees) settle(heads, tokens int) (sharding.Mesh, error) {
 		}
 	}
 	switch {
-	case d.nproc == 0 && d.product() > maxRanks:
+	case d.ranks == 0 && d.product()%d.nodes != 0:
+		return sharding.Mesh{}, fmt.Errorf("%s are %d ranks, which %d nodes cannot share evenly; nearest: a product of the degrees of %d",
+			d.text(), d.product(), d.nodes, max((d.product()+d.nodes/2)/d.nodes, 1)*d.nodes)
+	case d.ranks == 0 && d.product() > maxRanks:
 		return sharding.Mesh{}, fmt.Errorf("%s are %d ranks, want at most %d", d.text(), d.product(), maxRanks)
-	case d.nproc == 0:
+	case d.ranks == 0:
 		return sharding.Mesh{CFG: max(d.cfg, 1), Ring: max(d.ring, 1), Ulysses: max(d.ulysses, 1), FSDP: d.product()}, nil
-	case d == degrees{nproc: d.nproc}:
-		return sharding.Choose(d.nproc, heads, tokens, branches)
+	case d == degrees{ranks: d.ranks, nodes: d.nodes}:
+		return sharding.Choose(d.ranks, heads, tokens, branches)
 	}
 	m, ok := d.complete(heads, tokens)
 	if !ok {
 		return m, d.mismatch(heads)
 	}
-	return m, m.Check(d.nproc, heads)
+	return m, m.Check(d.ranks, heads)
 }
 
 // complete chooses the degrees that are left out as sharding.Choose does: balance
-// first, then the smallest ring, then the smallest cfg. Not ok if none make nproc.
+// first, then the smallest ring, then the smallest cfg. Not ok if none make so many ranks.
 func (d degrees) complete(heads, tokens int) (best sharding.Mesh, ok bool) {
 	const enough = 1.10 // a loss of balance that does not matter, as for sharding.Choose
 	free := func(given, degree int) bool { return given == 0 || given == degree }
 	bestLoss := 0.0
 	for cfg := 1; cfg <= branches; cfg++ {
-		if d.nproc%cfg != 0 || !free(d.cfg, cfg) {
+		if d.ranks%cfg != 0 || !free(d.cfg, cfg) {
 			continue
 		}
-		for _, ulysses := range sharding.Divisors(d.nproc / cfg) {
-			m := sharding.Mesh{CFG: cfg, Ring: d.nproc / cfg / ulysses, Ulysses: ulysses, FSDP: d.nproc}
+		for _, ulysses := range sharding.Divisors(d.ranks / cfg) {
+			m := sharding.Mesh{CFG: cfg, Ring: d.ranks / cfg / ulysses, Ulysses: ulysses, FSDP: d.ranks}
 			if ulysses > heads || !free(d.ulysses, ulysses) || !free(d.ring, m.Ring) {
 				continue
 			}
@@ -169,10 +184,13 @@ func (d *degrees) named() []namedDegree {
 	return []namedDegree{{"ulysses", &d.ulysses}, {"ring", &d.ring}, {"cfg-parallel", &d.cfg}}
 }
 
-// mismatch says that the degrees cannot make nproc ranks, and what the nearest value
+// mismatch says that the degrees cannot make the ranks, and what the nearest value
 // of one of them is that could.
 func (d degrees) mismatch(heads int) error {
-	line := fmt.Sprintf("%s: %d ranks, not --nproc %d", d.text(), d.product(), d.nproc)
+	line := fmt.Sprintf("%s: %d ranks, not --nproc %d", d.text(), d.product(), d.ranks/d.nodes)
+	if d.nodes > 1 {
+		line += fmt.Sprintf(" on each of %d nodes", d.nodes)
+	}
 	if d.ulysses == 0 || d.ring == 0 || d.cfg == 0 {
 		line += ", and the degrees left out cannot make up for it"
 	}
@@ -182,12 +200,14 @@ func (d degrees) mismatch(heads int) error {
 			near = append(near, n)
 		}
 	}
-	near = append(near, fmt.Sprintf("--nproc %d", d.product()))
+	if d.product()%d.nodes == 0 {
+		near = append(near, fmt.Sprintf("--nproc %d", d.product()/d.nodes))
+	}
 	return fmt.Errorf("%s; nearest: %s", line, strings.Join(near, ", or "))
 }
 
 // nearest finds the values next to degree i, which was given, with which the others
-// make nproc: "--ulysses 2 or 4".
+// make the ranks: "--ulysses 2 or 4".
 func (d degrees) nearest(i, heads int) (string, bool) {
 	f := d.named()[i]
 	asked := *f.degree
@@ -195,7 +215,7 @@ func (d degrees) nearest(i, heads int) (string, bool) {
 		return "", false
 	}
 	below, above := 0, 0
-	for _, n := range sharding.Divisors(d.nproc) {
+	for _, n := range sharding.Divisors(d.ranks) {
 		*f.degree = n
 		if _, ok := d.complete(heads, 1); !ok {
 			continue

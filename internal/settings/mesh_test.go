@@ -34,6 +34,14 @@ func TestMesh(t *testing.T) {
 		{i2v + "--ring 2 --dit-fsdp", "1x2x1", "weights of the DiT sharded"},
 		{i2v + "--ring 2 --t5-fsdp", "1x2x1", "weights of T5 sharded, the DiT's whole on each rank"},
 		{i2v + "--ring 2 --offload dit=file", "1x2x1", "weights of the DiT sharded, which stay in the file"},
+		{i2v + "--ring 2 --offload dit=file --dit-fsdp=false", "1x2x1", "weights not sharded, the DiT's in the file, from which each rank reads them whole"},
+		{i2v + "--ring 2 --offload dit=host", "1x2x1", "weights not sharded, the DiT's whole in host memory, once a node"},
+		{i2v + "--ring 2 --offload dit=host --dit-fsdp", "1x2x1", "weights of the DiT sharded, which rest in host memory"},
+		{i2v + "--nproc 8 --dit-fsdp --t5-fsdp --fsdp-size 4", "1x1x8", "weights of T5 and the DiT sharded over groups of 4 ranks; branches of guidance together if that fits"},
+		{i2v + "--nproc 8 --dit-fsdp --fsdp-size 8", "1x1x8", "weights of the DiT sharded; "},
+		{i2v + "--nproc 8 --t5-fsdp --fsdp-size 0 --offload dit=host", "1x1x8", "weights of T5 sharded, the DiT's whole in host memory, once a node; "},
+		{i2v + "--nproc 8 --cfg-batch False", "1x1x8", "branches of guidance apart"},
+		{i2v + "--nproc 8 --cfg-batch yes", "1x1x8", "branches of guidance together"},
 		{t2v13 + "--nproc 8", "2x1x4", "3 of 12 heads each"},
 		{t2v13 + "--ulysses 8", "1x1x8", "2 or 1 of 12 heads each, so that the attention takes 1.33 times as long"},
 		{t2v13 + "--nproc 5", "1x5x1", "ring 5"},
@@ -64,7 +72,14 @@ func TestMeshOrigins(t *testing.T) {
 		{[]string{"--ulysses", "4"}, "ring", Value{"ring", "1", "default"}},
 		{[]string{"--nproc", "8", "--ulysses", "4"}, "cfg-parallel", Value{"cfg-parallel", "2", "chosen for 8 ranks and 40 heads"}},
 		{[]string{"--nproc", "8", "--ulysses", "4"}, "ulysses", Value{"ulysses", "4", "--ulysses"}},
-		{[]string{"--nproc", "2", "--offload", "dit=host"}, "dit-fsdp", Value{"dit-fsdp", "true", "follows from --offload"}},
+		{[]string{"--nproc", "2", "--offload", "dit=file"}, "dit-fsdp", Value{"dit-fsdp", "true", "follows from --offload"}},
+		{[]string{"--nproc", "2", "--offload", "dit=file", "--dit-fsdp=false"}, "dit-fsdp", Value{"dit-fsdp", "false", "--dit-fsdp"}},
+		{[]string{"--nproc", "2", "--offload", "dit=host"}, "dit-fsdp", Value{"dit-fsdp", "false", "default"}},
+		{[]string{"--nproc", "4", "--dit-fsdp"}, "fsdp-size", Value{"fsdp-size", "4", "default: all ranks"}},
+		{[]string{"--nproc", "4", "--dit-fsdp", "--fsdp-size", "2"}, "fsdp-size", Value{"fsdp-size", "2", "--fsdp-size"}},
+		{nil, "cfg-batch", Value{"cfg-batch", "auto", "default"}},
+		{[]string{"--cfg-batch", " Auto"}, "cfg-batch", Value{"cfg-batch", "auto", "--cfg-batch"}},
+		{[]string{"--cfg-batch", "True"}, "cfg-batch", Value{"cfg-batch", "true", "--cfg-batch"}},
 		{[]string{"--nproc", "2"}, "offload-model", Value{"offload-model", "false", "default"}},
 		{nil, "offload-model", Value{"offload-model", "true", "default"}},
 		{[]string{"--nproc", "2", "--dit-fsdp", "--offload_model", "True"}, "offload", Value{"offload", "dit=host", "follows from --offload-model with --dit-fsdp"}},
@@ -113,11 +128,11 @@ func TestCompletion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, ok := (degrees{nproc: world}).complete(heads, tokens); !ok || got != want {
+			if got, ok := (degrees{nodes: 1, ranks: world}).complete(heads, tokens); !ok || got != want {
 				t.Errorf("%d ranks, %d heads: %v (%v), sharding.Choose says %v", world, heads, got, ok, want)
 			}
 			for _, given := range []degrees{{ulysses: want.Ulysses}, {ring: want.Ring}, {cfg: want.CFG}, {ulysses: want.Ulysses, ring: want.Ring}} {
-				given.nproc = world
+				given.ranks, given.nodes = world, 1
 				m, err := given.settle(heads, tokens)
 				if err != nil || m.Size() != world || (given.ulysses > 0 && m.Ulysses != given.ulysses) ||
 					(given.ring > 0 && m.Ring != given.ring) || (given.cfg > 0 && m.CFG != given.cfg) {

@@ -6,12 +6,20 @@ import (
 	"strings"
 
 	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/pkg/sharding"
 )
 
 // maxThreads bounds --threads.
 const maxThreads = 1024
 
-// Where sharded DiT weights rest between uses, as --offload dit=... names it.
+// How the branches of guidance run: Auto is Together if that fits into memory.
+const (
+	Auto     = "auto"
+	Together = "together"
+	Apart    = "apart"
+)
+
+// Where the DiT's weights rest between uses, as --offload dit=... names it.
 const (
 	OnDevice = "device"
 	OnHost   = "host"
@@ -22,7 +30,7 @@ const (
 func (r *resolver) machine() {
 	r.mesh()
 	r.weights()
-	r.s.CFGBatch = r.truth("cfg-batch", true)
+	r.branches()
 	r.s.CompatPadding = r.truth("compat-padding", false)
 	t5CPU := r.truth("t5-cpu", false)
 	device := r.choice("device", "auto", "default")
@@ -65,10 +73,30 @@ func (r *resolver) threads() {
 	}
 }
 
-// weights settles which weights are sharded over the ranks and where the DiT's rest.
-// What rests elsewhere than on the device is sharded: --offload includes --dit-fsdp.
+// branches reads --cfg-batch: auto, or a truth.
+func (r *resolver) branches() {
+	g, given := r.given["cfg-batch"]
+	if !given || strings.EqualFold(strings.TrimSpace(g.Text), Auto) {
+		r.s.CFGBranches = Auto
+		from := "default"
+		if given {
+			from = g.From
+		}
+		r.record("cfg-batch", Auto, from)
+		return
+	}
+	r.s.CFGBranches = Apart
+	if r.truth("cfg-batch", true) {
+		r.s.CFGBranches = Together
+	}
+}
+
+// weights settles which weights are sharded, over how many ranks, and where the DiT's
+// rest. What stays in the file is sharded, unless that is turned off: each rank then
+// converts its part alone.
 func (r *resolver) weights() {
 	r.s.DiTFSDP, r.s.T5FSDP = r.truth("dit-fsdp", false), r.truth("t5-fsdp", false)
+	r.fsdpSize()
 	r.s.OffloadDiT = OnDevice
 	r.record("offload", "dit="+OnDevice, "default")
 	if g, given := r.given["offload"]; given {
@@ -79,29 +107,45 @@ func (r *resolver) weights() {
 		}
 		r.s.OffloadDiT = place
 		r.record("offload", "dit="+place, g.From)
-		fsdp, said := r.given["dit-fsdp"]
-		switch {
-		case place == OnDevice || r.s.DiTFSDP:
-		case said:
-			r.failAt(g, fmt.Errorf("dit=%s is for sharded weights, but %s is false; leave that out", place, fsdp.From))
-		default:
+		if _, said := r.given["dit-fsdp"]; place == InFile && !said {
 			r.s.DiTFSDP = true
 			r.record("dit-fsdp", "true", "follows from "+g.From)
 		}
 	}
 	r.offloadModel()
+	if g, given := r.given["fsdp-size"]; given && r.s.World > 1 && !r.s.DiTFSDP && !r.s.T5FSDP {
+		r.notice("%s: without --dit-fsdp or --t5-fsdp no weights are sharded", g.From)
+	}
+}
+
+// fsdpSize settles how many ranks share one copy of sharded weights.
+func (r *resolver) fsdpSize() {
+	ranks := max(r.s.World, 1)
+	r.s.FSDPSize = r.number("fsdp-size", ranks, "default: all ranks", func(n int) error {
+		if n >= 0 && n <= ranks && (n == 0 || ranks%n == 0) {
+			return nil
+		}
+		var near []string
+		for _, d := range sharding.Nearest(ranks, min(max(n, 1), ranks)) {
+			near = append(near, strconv.Itoa(d))
+		}
+		return fmt.Errorf("groups of %d do not divide %d ranks; nearest: %s", n, ranks, strings.Join(near, " or "))
+	})
+	if r.s.FSDPSize <= 0 {
+		r.s.FSDPSize = ranks
+	}
 }
 
 // offloadModel reads the official switch, which is on by default for one rank and
 // off for several. A phase's weights are released after it whatever it says; with
 // several ranks and a sharded DiT it means that the shards rest in host memory.
 func (r *resolver) offloadModel() {
-	on := r.truth("offload-model", r.s.Nproc <= 1)
+	on := r.truth("offload-model", r.s.World <= 1)
 	g, given := r.given["offload-model"]
 	_, offload := r.given["offload"]
 	switch {
 	case !given:
-	case r.s.Nproc <= 1:
+	case r.s.World <= 1:
 		if !on {
 			r.notice("%s: each model's weights are released after its phase all the same", g.From)
 		}
@@ -111,7 +155,7 @@ func (r *resolver) offloadModel() {
 		r.s.OffloadDiT = OnHost
 		r.record("offload", "dit="+OnHost, "follows from "+g.From+" with --dit-fsdp")
 	case on:
-		r.notice("%s: each model's weights are released after its phase in any case; --dit-fsdp lets the DiT's rest in host memory too", g.From)
+		r.notice("%s: each model's weights are released after its phase in any case; --offload dit=host lets the DiT's rest in host memory too", g.From)
 	}
 }
 
@@ -126,7 +170,7 @@ func parseOffload(text string) (string, error) {
 
 // loneRank tells what is without effect where there is one rank.
 func (r *resolver) loneRank() {
-	if r.s.Nproc > 1 {
+	if r.s.World > 1 {
 		return
 	}
 	var idle []string

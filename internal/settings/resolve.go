@@ -10,6 +10,7 @@ import (
 
 	"github.com/wanrun/wanrun/internal/ends"
 	"github.com/wanrun/wanrun/internal/noise"
+	"github.com/wanrun/wanrun/internal/placement"
 	"github.com/wanrun/wanrun/internal/sampler"
 	"github.com/wanrun/wanrun/internal/task"
 )
@@ -35,7 +36,12 @@ type Inputs struct {
 	Random   func() int64 // draws a seed, >= 0
 	// Processors are those that the ranks share; 0 leaves it to each of them to count.
 	Processors int
-	Demo       Demo
+	// Place finds out where this process stands; nil: it is alone.
+	Place func(placement.Given) (placement.Placement, error)
+	// Nodes is how many share the job, 0 and 1 this one alone; RanksPerNode is how many
+	// ranks each of them has because somebody started them so, else 0.
+	Nodes, RanksPerNode int
+	Demo                Demo
 }
 
 // Resolve settles every setting. Errors have the class ends.Usage for flags and
@@ -71,17 +77,22 @@ type resolver struct {
 	spec     task.Defaults // those of the checkpoint alone
 	s        Settings
 	err      error
+
+	rest       bool     // what follows the flags belongs to another program
+	positional []string // what did
 }
 
 // collect reads flags, environment and configuration file, and lays them over each other.
 func (r *resolver) collect() error {
-	args, err := ParseArgs(r.flags, r.in.Args)
+	args, err := parseArgs(r.flags, r.in.Args, r.rest)
 	if err != nil {
 		return err
 	}
-	r.given = args.Given
-	if err := args.NoPositional(); err != nil {
-		return err
+	r.given, r.positional = args.Given, args.Positional
+	if !r.rest {
+		if err := args.NoPositional(); err != nil {
+			return err
+		}
 	}
 	env, strange, err := readEnv(r.flags, r.in.Env)
 	if err != nil {
@@ -242,20 +253,7 @@ func (r *resolver) program() {
 	r.s.Worker = r.path("worker")
 	r.s.Report = r.path("report")
 	r.s.Overwrite = r.truth("overwrite", false)
-	grace := r.text("grace", "10s", "default", checkGrace)
-	r.s.Grace, _ = time.ParseDuration(grace) // checked where it was given
-}
-
-func checkGrace(s string) error {
-	const most = time.Hour
-	d, err := time.ParseDuration(s)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%q is not a duration, as in 10s or 2m", s)
-	case d < 0 || d > most:
-		return fmt.Errorf("%v, want 0s to %v; nearest is %v", d, most, min(max(d, 0), most))
-	}
-	return nil
+	r.launch()
 }
 
 // model reads what the checkpoint says of itself.

@@ -8,11 +8,7 @@
 // configuration file, the checkpoint's model_spec.json, the task's official default.
 package settings
 
-import (
-	"time"
-
-	"github.com/wanrun/wanrun/internal/task"
-)
+import "github.com/wanrun/wanrun/internal/task"
 
 // Settings are those of one run, checked, with nothing left to default.
 type Settings struct {
@@ -42,12 +38,13 @@ type Settings struct {
 	Device  string // cpu
 	Threads int    // of a rank; 0: the worker counts its processors
 
-	// Nproc ranks on this machine are CFG x Ring x Ulysses.
-	Nproc, CFG, Ring, Ulysses int
-	DiTFSDP, T5FSDP           bool   // weights are sharded over the ranks
-	OffloadDiT                string // where sharded DiT weights rest: OnDevice, OnHost or InFile
-	CompatPadding             bool
-	CFGBatch                  bool // both branches of guidance in one forward
+	// World ranks, Nproc on each node, are CFG x Ring x Ulysses.
+	World, Nproc, CFG, Ring, Ulysses int
+	DiTFSDP, T5FSDP                  bool   // weights are sharded over the ranks
+	FSDPSize                         int    // over groups of so many, a divisor of World
+	OffloadDiT                       string // where the DiT's weights rest: OnDevice, OnHost or InFile
+	CompatPadding                    bool
+	CFGBranches                      string // how the branches of guidance run: Auto, Together or Apart
 
 	ScanWeights bool
 
@@ -59,8 +56,8 @@ type Settings struct {
 	Encoder      string
 	FFmpeg       string // "" looks for it
 
+	Launch    Launch
 	Worker    string // wanworker's path; "" looks for it
-	Grace     time.Duration
 	LogFormat string // auto, plain or json
 	Verbose   bool
 	Quiet     bool

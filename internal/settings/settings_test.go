@@ -90,11 +90,15 @@ func TestSpellings(t *testing.T) {
 		"size": "832*480", "max-area": "4096", "frames": "13", "fps": "24", "steps": "7", "solver": "dpm++", "shift": "2.5",
 		"guide-scale": "1.5", "seed": "5", "noise-rng": "torch-cpu", "output": "o.mp4", "contact-sheet": "c.png",
 		"encoder": "builtin", "ffmpeg": "/bin/ff", "dump": "d.safetensors", "report": "r.json", "nproc": "1", "ulysses": "1",
-		"ring": "1", "cfg-parallel": "1", "offload": "dit=host", "offload-model": "False", "cfg-batch": "False", "device": "cpu", "dtype": "bf16", "threads": "3",
+		"ring": "1", "cfg-parallel": "1", "offload": "dit=host", "offload-model": "False", "cfg-batch": "false", "fsdp-size": "1", "device": "cpu", "dtype": "bf16", "threads": "3",
 		"log-format": "json", "grace": "3s", "worker": "/bin/w",
+		"nnodes": "1", "node-rank": "0", "rdzv": "127.0.0.1:29400", "job-id": "j1", "placement": "alone", "secret-file": "s", "tls": "off",
+		"iface": "lo", "join-timeout": "1m0s", "bind": "none", "gpu-visibility": "one", "max-restarts": "2", "retry-on": "oom,code=3",
+		"hang-timeout": "5s", "timeout": "1h0m0s", "straggler-timeout": "5s", "stop-before": "1m0s", "success": "rank0", "on-usr1": "drain",
+		"log-dir": "logs", "log-max": "1G", "show": "0,4-7", "prefix": "none", "metrics": ":9090", "trace": "t.json",
 	}
 	// Rows that are refused, that another test gives, or that need other inputs.
-	elsewhere := map[string]bool{"first-frame": true, "last-frame": true, "config": true, "help": true, "explain": true,
+	elsewhere := map[string]bool{"first-frame": true, "last-frame": true, "config": true, "help": true, "explain": true, "dry-run": true, "json": true,
 		"use-prompt-extend": true, "prompt-extend-method": true, "prompt-extend-model": true, "prompt-extend-target-lang": true,
 		"src-video": true, "src-mask": true, "src-ref-images": true}
 	for _, f := range Flags() {
@@ -320,7 +324,10 @@ func TestRefusals(t *testing.T) {
 		{with("--offload", "dit=cloud"), "", ends.Usage, `--offload: "cloud" is not known; one of device, host, file`},
 		{with("--offload", "host"), "", ends.Usage, "want dit=device"},
 		{with("--offload", "t5=host"), "", ends.Usage, "want dit=device"},
-		{with("--offload", "dit=host", "--dit-fsdp=false"), "", ends.Usage, "--dit-fsdp is false; leave that out"},
+		{with("--nproc", "8", "--dit-fsdp", "--fsdp-size", "3"), "", ends.Usage, "--fsdp-size: groups of 3 do not divide 8 ranks; nearest: 2 or 4"},
+		{with("--nproc", "8", "--dit-fsdp", "--fsdp-size", "16"), "", ends.Usage, "groups of 16 do not divide 8 ranks; nearest: 8"},
+		{with("--nproc", "8", "--dit-fsdp", "--fsdp-size", "-1"), "", ends.Usage, "groups of -1 do not divide 8 ranks; nearest: 1"},
+		{with("--cfg-batch", "perhaps"), "", ends.Usage, "--cfg-batch: "},
 		{[]string{"--ckpt-dir", "flf", "--first-frame", "a", "--last-frame", "b", "--prompt", "p", "--nproc", "2"}, "", ends.BadInput, "config.json does not say num_heads"},
 		{with("--device", "cuda"), "", ends.Usage, "this build runs on the CPU"},
 		{with("--use_prompt_extend"), "", ends.Usage, "prompts are used as they are"},

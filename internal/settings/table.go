@@ -35,6 +35,8 @@ type Flag struct {
 	// Local flags are for the command line alone: neither environment nor
 	// configuration file set them.
 	Local bool
+	// Many flags may be repeated; each adds to Given.Many.
+	Many bool
 }
 
 // TakesValue says that the flag is followed by a value.
@@ -86,7 +88,9 @@ func encoders() []string { return []string{"auto", "ffmpeg", "builtin"} }
 
 // Flags returns the table of `wanrun generate`.
 func Flags() []Flag {
-	return slices.Concat(inputFlags(), videoFlags(), outputFlags(), machineFlags(), runFlags(), elseFlags())
+	return slices.Concat(inputFlags(), videoFlags(), outputFlags(), machineFlags(), launchFlags(), []Flag{
+		{Name: "worker", Kind: File, Group: groupRun, Help: "the wanworker program; by default the one beside wanrun, or in PATH"},
+	}, programFlags(), elseFlags())
 }
 
 func inputFlags() []Flag {
@@ -147,12 +151,14 @@ func machineFlags() []Flag {
 			Help: "2 runs the two branches of guidance on two halves of the ranks"},
 		{Name: "dit-fsdp", Kind: Switch, Group: groupMachine, Help: "shard the DiT's weights over the ranks"},
 		{Name: "t5-fsdp", Kind: Switch, Group: groupMachine, Help: "shard T5's weights over the ranks"},
+		{Name: "fsdp-size", Kind: Number, Group: groupMachine,
+			Help: "shard weights within groups of so many ranks, each group with a copy of its own; 0 is one group of all"},
 		{Name: "t5-cpu", Kind: Switch, Group: groupMachine, Help: "run T5 on the CPU"},
 		{Name: "offload", Value: "dit=PLACE", Group: groupMachine,
-			Help: "where sharded DiT weights rest between uses: on the device, in host memory, or in the file (device, host, file)"},
+			Help: "where the DiT's weights rest between uses: on the device, in host memory, once a machine, or in the file (device, host, file)"},
 		{Name: "offload-model", Kind: Bool, Group: groupMachine, Help: "True on several ranks with --dit-fsdp is --offload dit=host"},
-		{Name: "cfg-batch", Kind: Bool, Group: groupMachine,
-			Help: "run both branches of guidance together, so that weights are gathered once for both (the default); False needs less memory"},
+		{Name: "cfg-batch", Value: "auto|True|False", Group: groupMachine,
+			Help: "run both branches of guidance together, so that weights are gathered once for both; False needs less memory; auto is True where it fits"},
 		{Name: "compat-padding", Kind: Switch, Group: groupMachine, Help: "attend to the tokens that pad a sequence to the ranks, as the official code does"},
 		{Name: "device", Kind: Choice, Choices: []string{"auto", "cpu", "cuda"}, Group: groupMachine, Help: "where to compute"},
 		{Name: "dtype", Kind: Choice, Choices: []string{"auto", "fp32", "bf16", "fp16"}, Group: groupMachine,
@@ -162,16 +168,17 @@ func machineFlags() []Flag {
 	}
 }
 
-func runFlags() []Flag {
+// programFlags are those of this program, whatever it starts.
+func programFlags() []Flag {
 	return []Flag{
 		{Name: "config", Kind: File, Group: groupRun, Help: "a YAML file whose keys are these flags"},
 		{Name: "explain", Kind: Switch, Group: groupRun, Local: true, Help: "print each setting and where it came from, and start nothing"},
+		{Name: "dry-run", Kind: Switch, Group: groupRun, Local: true, Help: "print who would be started where, with which CPUs and variables, and start nothing"},
+		{Name: "json", Kind: Switch, Group: groupRun, Local: true, Help: "with --dry-run: as JSON"},
 		{Name: "log-format", Kind: Choice, Choices: []string{"auto", "plain", "json"}, Group: groupRun,
 			Help: "of progress and log lines; auto draws a bar on a terminal"},
 		{Name: "verbose", Letter: "v", Kind: Switch, Group: groupRun, Help: "log more"},
 		{Name: "quiet", Letter: "q", Kind: Switch, Group: groupRun, Help: "print errors and the output's path alone"},
-		{Name: "grace", Value: "DURATION", Group: groupRun, Help: "how long a stopped run may take to end by itself, as in 10s"},
-		{Name: "worker", Kind: File, Group: groupRun, Help: "the wanworker program; by default the one beside wanrun, or in PATH"},
 		{Name: "help", Letter: "h", Kind: Switch, Group: groupRun, Local: true, Help: "print this"},
 	}
 }

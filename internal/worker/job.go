@@ -80,7 +80,14 @@ func (w *worker) picture(path string) (*picture.RGB, error) {
 	return p, nil
 }
 
-// rests are the places where sharded weights may rest, as jobs name them.
+// How the branches of guidance run, as jobs name it.
+const (
+	branchesAuto     = "auto"
+	branchesTogether = "together"
+	branchesApart    = "apart"
+)
+
+// rests are the places where the DiT's weights may rest, as jobs name them.
 var rests = map[string]fsdp.Rest{"": fsdp.OnDevice, "device": fsdp.OnDevice, "host": fsdp.OnHost, "file": fsdp.InFile}
 
 // spread is how the job is spread over its ranks, of which there must be as many as
@@ -91,10 +98,21 @@ func (w *worker) spread() (generate.Spread, error) {
 	if !ok {
 		return generate.Spread{}, fmt.Errorf("unknown place of rest %q for the DiT's weights", m.GetOffloadDit())
 	}
-	mesh := sharding.Mesh{CFG: max(int(m.GetCfg()), 1), Ring: max(int(m.GetRing()), 1), Ulysses: max(int(m.GetUlysses()), 1), FSDP: w.config.Size}
+	switch m.GetCfgBranches() {
+	case "", branchesAuto, branchesTogether, branchesApart:
+	default:
+		return generate.Spread{}, fmt.Errorf("branches of guidance run %q; want auto, together or apart", m.GetCfgBranches())
+	}
+	mesh := sharding.Mesh{CFG: max(int(m.GetCfg()), 1), Ring: max(int(m.GetRing()), 1), Ulysses: max(int(m.GetUlysses()), 1), FSDP: int(m.GetFsdpSize())}
+	if mesh.FSDP == 0 {
+		mesh.FSDP = w.config.Size
+	}
 	if mesh.Size() != w.config.Size {
 		return generate.Spread{}, fmt.Errorf("a job for %d ranks (%v), where %d were started", mesh.Size(), mesh, w.config.Size)
 	}
-	return generate.Spread{Mesh: mesh, ShardDiT: m.GetDitFsdp(), ShardT5: m.GetT5Fsdp(), Rest: rest, CompatPadding: m.GetCompatPadding(),
-		BranchesApart: m.GetCfgApart()}, nil
+	if n := mesh.FSDP; n < 1 || mesh.Size()%n != 0 {
+		return generate.Spread{}, fmt.Errorf("weights sharded over groups of %d ranks, which do not divide %d", n, mesh.Size())
+	}
+	return generate.Spread{Mesh: mesh, Nodes: w.config.Nodes, ShardDiT: m.GetDitFsdp(), ShardT5: m.GetT5Fsdp(), Rest: rest, CompatPadding: m.GetCompatPadding(),
+		BranchesApart: m.GetCfgBranches() == branchesApart}, nil
 }

@@ -2,8 +2,6 @@ package worker
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 
 	"go.uber.org/zap"
 
@@ -18,8 +16,10 @@ func (w *worker) join(ctx context.Context) (world comm.Group, joined context.Con
 	if w.config.Size == 1 {
 		return nil, ctx, func(err error) error { return err }, nil
 	}
-	world, err = host.Connect(ctx, host.Config{Rank: w.config.Rank, Size: w.config.Size, Secret: secret(w.config.Token),
-		Refused: func(err error) { w.log.Warn("a connection between ranks was refused", zap.Error(err)) }})
+	meet := w.job.GetWorld()
+	config := host.Config{Rank: w.config.Rank, Size: w.config.Size, Nodes: w.config.Nodes, Root: meet.GetRoot(), Secret: meet.GetSecret()}
+	config.Refused = func(err error) { w.log.Warn("a connection between ranks was refused", zap.Error(err)) }
+	world, err = host.Connect(ctx, config)
 	if err != nil {
 		return nil, ctx, nil, err
 	}
@@ -44,12 +44,4 @@ func (w *worker) join(ctx context.Context) (world comm.Group, joined context.Con
 		}
 		return err
 	}, nil
-}
-
-// secret is what ranks prove to each other, made of the token that the launcher gave
-// to all of them but not the token itself.
-func secret(token string) []byte {
-	mac := hmac.New(sha256.New, []byte(token))
-	mac.Write([]byte("between ranks"))
-	return mac.Sum(nil)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/wanrun/wanrun/internal/generate"
 	"github.com/wanrun/wanrun/internal/media"
 	"github.com/wanrun/wanrun/internal/version"
+	"github.com/wanrun/wanrun/internal/watch"
 	"github.com/wanrun/wanrun/pkg/comm"
 	"github.com/wanrun/wanrun/pkg/tensor"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
@@ -32,17 +33,26 @@ import (
 type Config struct {
 	Socket, Token string
 	Rank, Size    int
-	Build         string
-	Log           *zap.Logger
+	// Nodes is the node of each rank; nil puts all on one. The job says it.
+	Nodes []int
+	Build string
+	Log   *zap.Logger
 }
 
 // Run attaches, runs the job and reports; the error has been reported already, if
 // anyone was there to hear it.
 func Run(ctx context.Context, c Config) error {
 	session, job, err := control.Attach(ctx, c.Socket, &wanrunv1.Hello{
-		Rank: int32(c.Rank), Pid: int32(os.Getpid()), Build: c.Build, Token: c.Token})
+		Rank: int32(c.Rank), Pid: int32(os.Getpid()), Build: c.Build, Token: c.Token}, func(file string) {
+		if err := watch.Goroutines(file); err != nil {
+			c.Log.Warn("stacks", zap.Error(err))
+		}
+	})
 	if err != nil {
 		return err
+	}
+	for _, node := range job.GetWorld().GetNodes() {
+		c.Nodes = append(c.Nodes, int(node))
 	}
 	w := &worker{config: c, job: job, session: session, log: c.Log, start: time.Now()}
 	err = w.generate(session.Context())
@@ -70,7 +80,8 @@ type worker struct {
 	backend   tensor.Backend
 	writer    media.FrameWriter // nil but on the first rank
 	notices   []string
-	size      int64 // of the output
+	branches  string // how those of guidance run; "" if on ranks of their own
+	size      int64  // of the output
 	phaseFrom time.Time
 }
 
@@ -120,14 +131,14 @@ func (w *worker) generate(ctx context.Context) (err error) {
 func (w *worker) execute(ctx context.Context, run *generate.Run, job generate.Job, world comm.Group) (err error) {
 	threads := int(w.job.GetThreads())
 	if threads == 0 {
-		threads = max(1, cpu.Threads()/w.config.Size)
+		threads = max(1, cpu.Threads()/w.config.localSize())
 	}
 	backend := cpu.New(threads)
 	defer backend.Close()
 	w.backend = backend
-	host := generate.Host{Now: time.Now, RSSPeak: rssPeak, Progress: w.progress}
+	host := generate.Host{Now: time.Now, RSSPeak: rssPeak, Progress: w.progress, Share: share, Wide: wide(threads, w.config.localSize())}
 
-	plans, err := run.Plan(ctx, backend, host)
+	plans, err := w.plan(ctx, run, host, world)
 	if err != nil {
 		return fmt.Errorf("plan: %w", err)
 	}
@@ -150,6 +161,24 @@ func (w *worker) execute(ctx context.Context, run *generate.Run, job generate.Jo
 	}
 	w.end()
 	return nil
+}
+
+// plan plans all ranks, and chooses how the branches of guidance run if that was left to
+// the memory that there is.
+func (w *worker) plan(ctx context.Context, run *generate.Run, host generate.Host, world comm.Group) (plans []*generate.Result, err error) {
+	if w.job.GetCfgBranches() == branchesAuto {
+		var why string
+		plans, why, err = run.PlanBranches(ctx, w.backend, host, world, available(os.DirFS("/"), w.config.localSize()))
+		if why != "" && (world != nil || run.BranchesApart()) { // one rank that has room needs no remark
+			w.notices = append(w.notices, "branches of guidance "+why)
+		}
+	} else {
+		plans, err = run.Plan(ctx, w.backend, host)
+	}
+	if w.job.GetCfg() <= 1 {
+		w.branches = map[bool]string{false: branchesTogether, true: branchesApart}[run.BranchesApart()]
+	}
+	return plans, err
 }
 
 // sink is where this rank's frames go: only the first has any.
@@ -244,7 +273,7 @@ func (w *worker) progress(p generate.Progress) {
 func (w *worker) report(err error) *wanrunv1.Report {
 	code := ends.CodeOf(err)
 	r := &wanrunv1.Report{ExitCode: int32(code), ExitClass: code.String(), Seconds: time.Since(w.start).Seconds(),
-		RssPeakBytes: rssPeak(), Seed: w.job.GetSeed(), Notices: w.notices}
+		RssPeakBytes: rssPeak(), Seed: w.job.GetSeed(), Notices: w.notices, CfgBranches: w.branches}
 	if err != nil {
 		r.Error, r.Phase = err.Error(), w.phase
 	}
@@ -252,26 +281,26 @@ func (w *worker) report(err error) *wanrunv1.Report {
 		r.Backend = w.backend.Name()
 	}
 	for _, p := range w.phases {
-		m := &wanrunv1.Phase{Name: p.Name, Seconds: p.Seconds, RssPeakBytes: p.RSSPeak, UsedBytes: purposes(p.Peak)}
+		m := &wanrunv1.Phase{Name: p.Name, Seconds: p.Seconds, RssPeakBytes: p.RSSPeak, UsedBytes: purposes(p.Peak), UsedHostBytes: p.HostWeights}
 		if w.planned != nil {
 			i := slices.IndexFunc(w.planned.Phases, func(q generate.PhaseResult) bool { return q.Name == p.Name })
 			if i >= 0 {
 				planned := w.planned.Phases[i].Peak
-				m.PredictedBytes = purposes(planned)
-				if err == nil && planned != p.Peak {
+				m.PredictedBytes, m.PredictedHostBytes = purposes(planned), w.planned.Phases[i].HostWeights
+				if err == nil && (planned != p.Peak || m.PredictedHostBytes != p.HostWeights) {
 					r.Notices = append(r.Notices, fmt.Sprintf("%s was planned with %d bytes and used %d: please report this",
-						p.Name, planned.Total(), p.Peak.Total()))
+						p.Name, planned.Total()+m.PredictedHostBytes, p.Peak.Total()+p.HostWeights))
 				}
 			}
 		}
 		r.Phases = append(r.Phases, m)
 	}
 	if w.planned != nil {
-		r.PredictedBytes = w.planned.Peak().Total()
+		r.PredictedBytes, r.PredictedHostBytes = w.planned.Peak().Total(), w.planned.HostWeights()
 	}
 	if w.result != nil {
 		r.Width, r.Height, r.Frames = int32(w.result.Width), int32(w.result.Height), int32(w.result.Frames)
-		r.UsedBytes = w.result.Peak().Total()
+		r.UsedBytes, r.UsedHostBytes = w.result.Peak().Total(), w.result.HostWeights()
 	}
 	if err == nil && w.writer != nil {
 		r.Output, r.OutputBytes, r.Encoder = w.writer.Path(), w.size, w.writer.Encoder()

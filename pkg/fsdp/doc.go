@@ -9,5 +9,9 @@
 // replicated but a rounding to 256 bytes a parameter and shard; parameters of which
 // single rows are read (embedding tables) stay in their file.
 //
+// The group may be a part of the job's ranks, so that weights are sharded within it and
+// replicated between groups, or one rank alone. What ranks of a node then keep twice in
+// host memory, they may keep once (Options.Twins).
+//
 // Source: PyTorch FSDP, arXiv:2304.11277; ZeRO stage 3, arXiv:1910.02054.
 package fsdp

@@ -132,41 +132,58 @@ func (s *Store) fetchTo(ops tensor.Ops, u *unit, dst tensor.Tensor) error {
 
 // fill reads this rank's shards to where they rest.
 func (s *Store) fill(ops tensor.Ops) error {
-	var host []byte
-	if s.opts.Rest == OnHost {
-		var err error
-		if host, err = s.hostMemory(); err != nil {
-			return err
+	switch s.opts.Rest {
+	case OnDevice:
+		for i := range s.units {
+			if u := &s.units[i]; u.layout.ShardBytes > 0 {
+				if err := s.fetchTo(ops, u, u.shard); err != nil {
+					return err
+				}
+			}
 		}
+	case OnHost:
+		return s.fillHost(ops)
+	}
+	return nil
+}
+
+// fillHost reads the shards to host memory. Twins deal the units among themselves.
+func (s *Store) fillHost(ops tensor.Ops) error {
+	host, err := s.hostMemory()
+	if err != nil {
+		return err
+	}
+	readers, turn := 1, 0
+	if s.shares() {
+		readers, turn = s.opts.Twins.Size(), s.opts.Twins.Rank()
 	}
 	for i := range s.units {
 		u := &s.units[i]
 		n := u.layout.ShardBytes
-		if n == 0 {
+		u.host, host = host[:n:n], host[n:]
+		if i%readers != turn {
 			continue
 		}
-		switch s.opts.Rest {
-		case OnDevice:
-			if err := s.fetchTo(ops, u, u.shard); err != nil {
-				return err
-			}
-		case OnHost:
-			mine := host[:n:n]
-			host = host[n:]
-			if ops.Context().Err() != nil {
-				return fmt.Errorf("load weights: %w", context.Cause(ops.Context()))
-			}
-			if err := s.read(u, 0, mine); err != nil {
-				return err
-			}
-			u.host = mine
+		if ops.Context().Err() != nil {
+			return fmt.Errorf("load weights: %w", context.Cause(ops.Context()))
+		}
+		if err := s.read(u, 0, u.host); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// shares says whether other ranks have the same host memory.
+func (s *Store) shares() bool {
+	return s.opts.Rest == OnHost && s.opts.Twins != nil && s.opts.Twins.Size() > 1
+}
+
 func (s *Store) hostMemory() ([]byte, error) {
-	n := s.HostBytes()
+	n := s.ShardBytes()
+	if s.opts.Host == nil && s.shares() {
+		return nil, fmt.Errorf("%d ranks share host memory that nobody gives them", s.opts.Twins.Size())
+	}
 	if s.opts.Host == nil {
 		return make([]byte, n), nil
 	}

@@ -53,9 +53,12 @@ type Options struct {
 	Group comm.Group
 	Rest  Rest
 	// Host gives memory for this rank's shards at rest OnHost, in one piece; nil takes
-	// it from the Go heap. The ranks of a node may get parts of one shared mapping. It
-	// is not called when planning.
+	// it from the Go heap. It is not called when planning.
 	Host func(bytes int64) ([]byte, error)
+	// Twins are the ranks of this one's node that keep the same shards, each of another
+	// group: Host gives all of them the same memory, and each reads a part of it. nil or
+	// a group of one is a rank with memory of its own. Closed by the caller.
+	Twins comm.Group
 	// Cyclic says that the first unit is used again after the last, as by the steps of
 	// a sampler, so that it is worth prefetching.
 	Cyclic bool
@@ -97,7 +100,7 @@ type Store struct {
 
 // Open lays out units, in the order of their use, over the ranks of opts.Group,
 // allocates from the arenas Weights and Gathered of ops, and reads this rank's shards.
-// A nil r only allocates, for planning. Close the store, on every rank, before the group
+// A nil r only allocates, for planning. With Twins it is a collective of theirs. Close the store, on every rank, before the group
 // or the arenas.
 //
 // Beside the arenas it uses one host buffer of at most 16 MiB. Errors stick to ops:
@@ -111,6 +114,9 @@ func Open(ops tensor.Ops, units []Unit, r Reader, opts Options) *Store {
 	s.allocate(ops)
 	if r != nil && ops.Err() == nil {
 		ops.Fail(s.fill(ops))
+	}
+	if s.shares() && ops.Err() == nil { // none goes on before all have read
+		ops.Fail(opts.Twins.Barrier(ops.Context(), comm.Place{Phase: opts.Phase, Purpose: "shared weights"}))
 	}
 	return s
 }
@@ -206,9 +212,10 @@ func (s *Store) ShardBytes() (bytes int64) {
 	return bytes
 }
 
-// HostBytes returns how much of them rests in host memory.
+// HostBytes returns how much of them rests in host memory, on the first of the ranks
+// that share it: summed over a node's ranks, it is what the node keeps.
 func (s *Store) HostBytes() int64 {
-	if s.opts.Rest == OnHost {
+	if s.opts.Rest == OnHost && (s.opts.Twins == nil || s.opts.Twins.Rank() == 0) {
 		return s.ShardBytes()
 	}
 	return 0

@@ -127,6 +127,7 @@ type ToWorker struct {
 	//
 	//	*ToWorker_Job
 	//	*ToWorker_Abort
+	//	*ToWorker_Dump
 	Kind          isToWorker_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -187,6 +188,15 @@ func (x *ToWorker) GetAbort() *Abort {
 	return nil
 }
 
+func (x *ToWorker) GetDump() *Dump {
+	if x != nil {
+		if x, ok := x.Kind.(*ToWorker_Dump); ok {
+			return x.Dump
+		}
+	}
+	return nil
+}
+
 type isToWorker_Kind interface {
 	isToWorker_Kind()
 }
@@ -199,9 +209,15 @@ type ToWorker_Abort struct {
 	Abort *Abort `protobuf:"bytes,2,opt,name=abort,proto3,oneof"`
 }
 
+type ToWorker_Dump struct {
+	Dump *Dump `protobuf:"bytes,3,opt,name=dump,proto3,oneof"`
+}
+
 func (*ToWorker_Job) isToWorker_Kind() {}
 
 func (*ToWorker_Abort) isToWorker_Kind() {}
+
+func (*ToWorker_Dump) isToWorker_Kind() {}
 
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -325,6 +341,115 @@ func (x *Abort) GetExitCode() int32 {
 	return 0
 }
 
+// Dump asks for the stacks of all goroutines in a file.
+type Dump struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dump) Reset() {
+	*x = Dump{}
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dump) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dump) ProtoMessage() {}
+
+func (x *Dump) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dump.ProtoReflect.Descriptor instead.
+func (*Dump) Descriptor() ([]byte, []int) {
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Dump) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+// World is where the ranks of an attempt are and how they meet.
+type World struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// nodes has the node of each rank.
+	Nodes []int32 `protobuf:"varint,1,rep,packed,name=nodes,proto3" json:"nodes,omitempty"`
+	// root is the address at which rank 0 listens for ranks of other nodes.
+	Root string `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`
+	// secret is what ranks prove to each other.
+	Secret        []byte `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *World) Reset() {
+	*x = World{}
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *World) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*World) ProtoMessage() {}
+
+func (x *World) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use World.ProtoReflect.Descriptor instead.
+func (*World) Descriptor() ([]byte, []int) {
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *World) GetNodes() []int32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *World) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *World) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
 // Job is one video, every value resolved: the worker has no defaults of its own.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -363,15 +488,20 @@ type Job struct {
 	Cfg     int32 `protobuf:"varint,30,opt,name=cfg,proto3" json:"cfg,omitempty"`
 	Ring    int32 `protobuf:"varint,31,opt,name=ring,proto3" json:"ring,omitempty"`
 	Ulysses int32 `protobuf:"varint,32,opt,name=ulysses,proto3" json:"ulysses,omitempty"`
-	// Weights of the DiT and of T5 are sharded over all ranks.
+	// Weights of the DiT and of T5 are sharded over groups of ranks: see fsdp_size.
 	DitFsdp bool `protobuf:"varint,33,opt,name=dit_fsdp,json=ditFsdp,proto3" json:"dit_fsdp,omitempty"`
 	T5Fsdp  bool `protobuf:"varint,34,opt,name=t5_fsdp,json=t5Fsdp,proto3" json:"t5_fsdp,omitempty"`
-	// offload_dit says where sharded DiT weights rest: "device", "host" or "file".
+	// offload_dit says where the DiT's weights rest: "device", "host" or "file".
 	OffloadDit string `protobuf:"bytes,35,opt,name=offload_dit,json=offloadDit,proto3" json:"offload_dit,omitempty"`
 	// compat_padding attends to padding tokens as the official code does.
 	CompatPadding bool `protobuf:"varint,36,opt,name=compat_padding,json=compatPadding,proto3" json:"compat_padding,omitempty"`
-	// cfg_apart runs the branches of guidance one after the other, not together.
-	CfgApart bool `protobuf:"varint,37,opt,name=cfg_apart,json=cfgApart,proto3" json:"cfg_apart,omitempty"`
+	// fsdp_size is how many ranks share one copy of sharded weights; 0 is all.
+	FsdpSize int32 `protobuf:"varint,38,opt,name=fsdp_size,json=fsdpSize,proto3" json:"fsdp_size,omitempty"`
+	// cfg_branches says whether the branches of guidance run "together", "apart", or, with
+	// "auto", together if that fits into memory.
+	CfgBranches string `protobuf:"bytes,39,opt,name=cfg_branches,json=cfgBranches,proto3" json:"cfg_branches,omitempty"`
+	// world is the attempt's own, and set by the node's agent.
+	World *World `protobuf:"bytes,40,opt,name=world,proto3" json:"world,omitempty"`
 	// contact_sheet is a PNG of all frames beside the video, or empty.
 	ContactSheet string `protobuf:"bytes,25,opt,name=contact_sheet,json=contactSheet,proto3" json:"contact_sheet,omitempty"`
 	// settings_json is stored in the output's metadata.
@@ -383,7 +513,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[4]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +525,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[4]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +538,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{4}
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Job) GetTask() string {
@@ -642,11 +772,25 @@ func (x *Job) GetCompatPadding() bool {
 	return false
 }
 
-func (x *Job) GetCfgApart() bool {
+func (x *Job) GetFsdpSize() int32 {
 	if x != nil {
-		return x.CfgApart
+		return x.FsdpSize
 	}
-	return false
+	return 0
+}
+
+func (x *Job) GetCfgBranches() string {
+	if x != nil {
+		return x.CfgBranches
+	}
+	return ""
+}
+
+func (x *Job) GetWorld() *World {
+	if x != nil {
+		return x.World
+	}
+	return nil
 }
 
 func (x *Job) GetContactSheet() string {
@@ -685,7 +829,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[5]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -697,7 +841,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[5]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -710,7 +854,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{5}
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Progress) GetPhase() string {
@@ -763,13 +907,16 @@ type Phase struct {
 	PredictedBytes map[string]int64 `protobuf:"bytes,3,rep,name=predicted_bytes,json=predictedBytes,proto3" json:"predicted_bytes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	UsedBytes      map[string]int64 `protobuf:"bytes,4,rep,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	RssPeakBytes   int64            `protobuf:"varint,5,opt,name=rss_peak_bytes,json=rssPeakBytes,proto3" json:"rss_peak_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Weights at rest in host memory. What ranks of a node share, one of them counts.
+	PredictedHostBytes int64 `protobuf:"varint,6,opt,name=predicted_host_bytes,json=predictedHostBytes,proto3" json:"predicted_host_bytes,omitempty"`
+	UsedHostBytes      int64 `protobuf:"varint,7,opt,name=used_host_bytes,json=usedHostBytes,proto3" json:"used_host_bytes,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Phase) Reset() {
 	*x = Phase{}
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[6]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +928,7 @@ func (x *Phase) String() string {
 func (*Phase) ProtoMessage() {}
 
 func (x *Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[6]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +941,7 @@ func (x *Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Phase.ProtoReflect.Descriptor instead.
 func (*Phase) Descriptor() ([]byte, []int) {
-	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{6}
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Phase) GetName() string {
@@ -832,6 +979,20 @@ func (x *Phase) GetRssPeakBytes() int64 {
 	return 0
 }
 
+func (x *Phase) GetPredictedHostBytes() int64 {
+	if x != nil {
+		return x.PredictedHostBytes
+	}
+	return 0
+}
+
+func (x *Phase) GetUsedHostBytes() int64 {
+	if x != nil {
+		return x.UsedHostBytes
+	}
+	return 0
+}
+
 type Report struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ExitCode  int32                  `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
@@ -853,13 +1014,18 @@ type Report struct {
 	Seed           int64    `protobuf:"varint,16,opt,name=seed,proto3" json:"seed,omitempty"`
 	Encoder        string   `protobuf:"bytes,17,opt,name=encoder,proto3" json:"encoder,omitempty"`
 	Notices        []string `protobuf:"bytes,18,rep,name=notices,proto3" json:"notices,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Weights at rest in host memory, as in Phase.
+	PredictedHostBytes int64 `protobuf:"varint,19,opt,name=predicted_host_bytes,json=predictedHostBytes,proto3" json:"predicted_host_bytes,omitempty"`
+	UsedHostBytes      int64 `protobuf:"varint,20,opt,name=used_host_bytes,json=usedHostBytes,proto3" json:"used_host_bytes,omitempty"`
+	// cfg_branches is how the branches of guidance ran: "together" or "apart".
+	CfgBranches   string `protobuf:"bytes,21,opt,name=cfg_branches,json=cfgBranches,proto3" json:"cfg_branches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[7]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +1037,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[7]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +1050,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{7}
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Report) GetExitCode() int32 {
@@ -1013,6 +1179,27 @@ func (x *Report) GetNotices() []string {
 	return nil
 }
 
+func (x *Report) GetPredictedHostBytes() int64 {
+	if x != nil {
+		return x.PredictedHostBytes
+	}
+	return 0
+}
+
+func (x *Report) GetUsedHostBytes() int64 {
+	if x != nil {
+		return x.UsedHostBytes
+	}
+	return 0
+}
+
+func (x *Report) GetCfgBranches() string {
+	if x != nil {
+		return x.CfgBranches
+	}
+	return ""
+}
+
 var File_proto_wanrun_v1_wanrun_proto protoreflect.FileDescriptor
 
 const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
@@ -1023,10 +1210,11 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x10.wanrun.v1.HelloH\x00R\x05hello\x121\n" +
 	"\bprogress\x18\x02 \x01(\v2\x13.wanrun.v1.ProgressH\x00R\bprogress\x12+\n" +
 	"\x06report\x18\x03 \x01(\v2\x11.wanrun.v1.ReportH\x00R\x06reportB\x06\n" +
-	"\x04kind\"`\n" +
+	"\x04kind\"\x87\x01\n" +
 	"\bToWorker\x12\"\n" +
 	"\x03job\x18\x01 \x01(\v2\x0e.wanrun.v1.JobH\x00R\x03job\x12(\n" +
-	"\x05abort\x18\x02 \x01(\v2\x10.wanrun.v1.AbortH\x00R\x05abortB\x06\n" +
+	"\x05abort\x18\x02 \x01(\v2\x10.wanrun.v1.AbortH\x00R\x05abort\x12%\n" +
+	"\x04dump\x18\x03 \x01(\v2\x0f.wanrun.v1.DumpH\x00R\x04dumpB\x06\n" +
 	"\x04kind\"Y\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\x05R\x04rank\x12\x10\n" +
@@ -1035,7 +1223,13 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x05token\x18\x04 \x01(\tR\x05token\"<\n" +
 	"\x05Abort\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1b\n" +
-	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\xdd\a\n" +
+	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\x1a\n" +
+	"\x04Dump\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\"I\n" +
+	"\x05World\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\x05R\x05nodes\x12\x12\n" +
+	"\x04root\x18\x02 \x01(\tR\x04root\x12\x16\n" +
+	"\x06secret\x18\x03 \x01(\fR\x06secret\"\xae\b\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x19\n" +
 	"\bckpt_dir\x18\x02 \x01(\tR\ackptDir\x12\x16\n" +
@@ -1075,30 +1269,34 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\voffload_dit\x18# \x01(\tR\n" +
 	"offloadDit\x12%\n" +
 	"\x0ecompat_padding\x18$ \x01(\bR\rcompatPadding\x12\x1b\n" +
-	"\tcfg_apart\x18% \x01(\bR\bcfgApart\x12#\n" +
+	"\tfsdp_size\x18& \x01(\x05R\bfsdpSize\x12!\n" +
+	"\fcfg_branches\x18' \x01(\tR\vcfgBranches\x12&\n" +
+	"\x05world\x18( \x01(\v2\x10.wanrun.v1.WorldR\x05world\x12#\n" +
 	"\rcontact_sheet\x18\x19 \x01(\tR\fcontactSheet\x12#\n" +
 	"\rsettings_json\x18\x1a \x01(\tR\fsettingsJson\x12\x18\n" +
-	"\athreads\x18\x1b \x01(\x05R\athreads\"\xb3\x01\n" +
+	"\athreads\x18\x1b \x01(\x05R\athreadsJ\x04\b%\x10&\"\xb3\x01\n" +
 	"\bProgress\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\x05R\x04done\x12\x14\n" +
 	"\x05total\x18\x03 \x01(\x05R\x05total\x12'\n" +
 	"\x0felapsed_seconds\x18\x04 \x01(\x01R\x0eelapsedSeconds\x12!\n" +
 	"\fdevice_bytes\x18\x05 \x01(\x03R\vdeviceBytes\x12\x1b\n" +
-	"\trss_bytes\x18\x06 \x01(\x03R\brssBytes\"\xeb\x02\n" +
+	"\trss_bytes\x18\x06 \x01(\x03R\brssBytes\"\xc5\x03\n" +
 	"\x05Phase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aseconds\x18\x02 \x01(\x01R\aseconds\x12M\n" +
 	"\x0fpredicted_bytes\x18\x03 \x03(\v2$.wanrun.v1.Phase.PredictedBytesEntryR\x0epredictedBytes\x12>\n" +
 	"\n" +
 	"used_bytes\x18\x04 \x03(\v2\x1f.wanrun.v1.Phase.UsedBytesEntryR\tusedBytes\x12$\n" +
-	"\x0erss_peak_bytes\x18\x05 \x01(\x03R\frssPeakBytes\x1aA\n" +
+	"\x0erss_peak_bytes\x18\x05 \x01(\x03R\frssPeakBytes\x120\n" +
+	"\x14predicted_host_bytes\x18\x06 \x01(\x03R\x12predictedHostBytes\x12&\n" +
+	"\x0fused_host_bytes\x18\a \x01(\x03R\rusedHostBytes\x1aA\n" +
 	"\x13PredictedBytesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a<\n" +
 	"\x0eUsedBytesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x85\x04\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x82\x05\n" +
 	"\x06Report\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x1d\n" +
 	"\n" +
@@ -1120,7 +1318,10 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x06frames\x18\x0f \x01(\x05R\x06frames\x12\x12\n" +
 	"\x04seed\x18\x10 \x01(\x03R\x04seed\x12\x18\n" +
 	"\aencoder\x18\x11 \x01(\tR\aencoder\x12\x18\n" +
-	"\anotices\x18\x12 \x03(\tR\anotices2C\n" +
+	"\anotices\x18\x12 \x03(\tR\anotices\x120\n" +
+	"\x14predicted_host_bytes\x18\x13 \x01(\x03R\x12predictedHostBytes\x12&\n" +
+	"\x0fused_host_bytes\x18\x14 \x01(\x03R\rusedHostBytes\x12!\n" +
+	"\fcfg_branches\x18\x15 \x01(\tR\vcfgBranches2C\n" +
 	"\aControl\x128\n" +
 	"\x06Attach\x12\x15.wanrun.v1.FromWorker\x1a\x13.wanrun.v1.ToWorker(\x010\x01B3Z1github.com/wanrun/wanrun/proto/wanrun/v1;wanrunv1b\x06proto3"
 
@@ -1136,35 +1337,39 @@ func file_proto_wanrun_v1_wanrun_proto_rawDescGZIP() []byte {
 	return file_proto_wanrun_v1_wanrun_proto_rawDescData
 }
 
-var file_proto_wanrun_v1_wanrun_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_proto_wanrun_v1_wanrun_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_proto_wanrun_v1_wanrun_proto_goTypes = []any{
 	(*FromWorker)(nil), // 0: wanrun.v1.FromWorker
 	(*ToWorker)(nil),   // 1: wanrun.v1.ToWorker
 	(*Hello)(nil),      // 2: wanrun.v1.Hello
 	(*Abort)(nil),      // 3: wanrun.v1.Abort
-	(*Job)(nil),        // 4: wanrun.v1.Job
-	(*Progress)(nil),   // 5: wanrun.v1.Progress
-	(*Phase)(nil),      // 6: wanrun.v1.Phase
-	(*Report)(nil),     // 7: wanrun.v1.Report
-	nil,                // 8: wanrun.v1.Phase.PredictedBytesEntry
-	nil,                // 9: wanrun.v1.Phase.UsedBytesEntry
+	(*Dump)(nil),       // 4: wanrun.v1.Dump
+	(*World)(nil),      // 5: wanrun.v1.World
+	(*Job)(nil),        // 6: wanrun.v1.Job
+	(*Progress)(nil),   // 7: wanrun.v1.Progress
+	(*Phase)(nil),      // 8: wanrun.v1.Phase
+	(*Report)(nil),     // 9: wanrun.v1.Report
+	nil,                // 10: wanrun.v1.Phase.PredictedBytesEntry
+	nil,                // 11: wanrun.v1.Phase.UsedBytesEntry
 }
 var file_proto_wanrun_v1_wanrun_proto_depIdxs = []int32{
-	2, // 0: wanrun.v1.FromWorker.hello:type_name -> wanrun.v1.Hello
-	5, // 1: wanrun.v1.FromWorker.progress:type_name -> wanrun.v1.Progress
-	7, // 2: wanrun.v1.FromWorker.report:type_name -> wanrun.v1.Report
-	4, // 3: wanrun.v1.ToWorker.job:type_name -> wanrun.v1.Job
-	3, // 4: wanrun.v1.ToWorker.abort:type_name -> wanrun.v1.Abort
-	8, // 5: wanrun.v1.Phase.predicted_bytes:type_name -> wanrun.v1.Phase.PredictedBytesEntry
-	9, // 6: wanrun.v1.Phase.used_bytes:type_name -> wanrun.v1.Phase.UsedBytesEntry
-	6, // 7: wanrun.v1.Report.phases:type_name -> wanrun.v1.Phase
-	0, // 8: wanrun.v1.Control.Attach:input_type -> wanrun.v1.FromWorker
-	1, // 9: wanrun.v1.Control.Attach:output_type -> wanrun.v1.ToWorker
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	2,  // 0: wanrun.v1.FromWorker.hello:type_name -> wanrun.v1.Hello
+	7,  // 1: wanrun.v1.FromWorker.progress:type_name -> wanrun.v1.Progress
+	9,  // 2: wanrun.v1.FromWorker.report:type_name -> wanrun.v1.Report
+	6,  // 3: wanrun.v1.ToWorker.job:type_name -> wanrun.v1.Job
+	3,  // 4: wanrun.v1.ToWorker.abort:type_name -> wanrun.v1.Abort
+	4,  // 5: wanrun.v1.ToWorker.dump:type_name -> wanrun.v1.Dump
+	5,  // 6: wanrun.v1.Job.world:type_name -> wanrun.v1.World
+	10, // 7: wanrun.v1.Phase.predicted_bytes:type_name -> wanrun.v1.Phase.PredictedBytesEntry
+	11, // 8: wanrun.v1.Phase.used_bytes:type_name -> wanrun.v1.Phase.UsedBytesEntry
+	8,  // 9: wanrun.v1.Report.phases:type_name -> wanrun.v1.Phase
+	0,  // 10: wanrun.v1.Control.Attach:input_type -> wanrun.v1.FromWorker
+	1,  // 11: wanrun.v1.Control.Attach:output_type -> wanrun.v1.ToWorker
+	11, // [11:12] is the sub-list for method output_type
+	10, // [10:11] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_proto_wanrun_v1_wanrun_proto_init() }
@@ -1180,6 +1385,7 @@ func file_proto_wanrun_v1_wanrun_proto_init() {
 	file_proto_wanrun_v1_wanrun_proto_msgTypes[1].OneofWrappers = []any{
 		(*ToWorker_Job)(nil),
 		(*ToWorker_Abort)(nil),
+		(*ToWorker_Dump)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1187,7 +1393,7 @@ func file_proto_wanrun_v1_wanrun_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_wanrun_v1_wanrun_proto_rawDesc), len(file_proto_wanrun_v1_wanrun_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
