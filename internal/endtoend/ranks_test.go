@@ -1,19 +1,11 @@
 package endtoend
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/wanrun/wanrun/internal/golden"
 )
@@ -62,125 +54,4 @@ func TestRanksEqualOne(t *testing.T) {
 			}
 		}
 	})
-}
-
-// workers returns the processes that the launcher started, by rank.
-func workers(launcher int) map[int]int {
-	found := map[int]int{}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return found
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil || !strings.Contains(string(stat), "(wanworker)") {
-			continue
-		}
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) < 2 || fields[1] != strconv.Itoa(launcher) || fields[0] == "Z" {
-			continue
-		}
-		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		if err != nil {
-			continue
-		}
-		for v := range bytes.SplitSeq(env, []byte{0}) {
-			if rank, ok := bytes.CutPrefix(v, []byte("WANRUN_RANK=")); ok {
-				if n, err := strconv.Atoi(string(rank)); err == nil {
-					found[n] = pid
-				}
-			}
-		}
-	}
-	return found
-}
-
-// TestKilledRank kills a rank in each phase: the launcher names it, every other
-// rank is gone at once, and nothing is left behind.
-func TestKilledRank(t *testing.T) {
-	const size = 4
-	for _, tc := range []struct {
-		phase  string
-		victim int
-	}{{"start", 1}, {"vae_encode", 2}, {"denoise", 3}, {"denoise", 0}, {"vae_decode", 2}} {
-		t.Run(fmt.Sprintf("%s, rank %d", tc.phase, tc.victim), func(t *testing.T) {
-			dir := t.TempDir()
-			cmd := exec.Command(filepath.Join(bin, "wanrun"), "--nproc", strconv.Itoa(size), "--dit-fsdp", "--image", repo(t, "examples/in.jpg"),
-				"--prompt", "x", "--frames", "81", "--steps", "30", "-o", "out.mp4", "--log-format", "json")
-			cmd.Dir, cmd.Env = dir, cleanEnv(dir)
-			stderr, err := cmd.StderrPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			ended := make(chan bool)
-			defer func() {
-				if cmd.ProcessState == nil {
-					_ = cmd.Process.Kill() // the test failed; its own process must not stay
-				}
-			}()
-			var text strings.Builder
-			var killed time.Time
-			kill := func() {
-				deadline := time.Now().Add(20 * time.Second)
-				for time.Now().Before(deadline) {
-					if all := workers(cmd.Process.Pid); len(all) == size {
-						killed = time.Now()
-						if err := syscall.Kill(all[tc.victim], syscall.SIGKILL); err != nil {
-							t.Error(err)
-						}
-						go func() {
-							for len(workers(cmd.Process.Pid)) > 0 {
-								time.Sleep(time.Millisecond)
-							}
-							t.Logf("others gone after %v", time.Since(killed))
-							if d := time.Since(killed); d > 300*time.Millisecond {
-								t.Errorf("other ranks lived for %v", d)
-							}
-							close(ended)
-						}()
-						return
-					}
-					time.Sleep(time.Millisecond)
-				}
-				t.Errorf("there were never %d workers", size)
-				close(ended)
-			}
-			if tc.phase == "start" {
-				kill()
-			}
-			lines := bufio.NewScanner(stderr)
-			for lines.Scan() {
-				text.WriteString(lines.Text() + "\n")
-				if killed.IsZero() && strings.Contains(lines.Text(), `"phase":"`+tc.phase+`"`) {
-					kill()
-				}
-			}
-			err = cmd.Wait()
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.ExitCode() != 128+9 {
-				t.Errorf("ended with %v, want exit code 137", err)
-			}
-			if killed.IsZero() {
-				t.Fatalf("%s was never seen:\n%s", tc.phase, text.String())
-			}
-			<-ended
-			if want := fmt.Sprintf("rank %d", tc.victim); !strings.Contains(text.String(), want) || !strings.Contains(text.String(), "SIGKILL") {
-				t.Errorf("the end names not %q and SIGKILL:\n%s", want, text.String())
-			}
-			if left := files(t, dir); len(left) != 0 {
-				t.Errorf("left behind: %v", left)
-			}
-			shm, err := os.ReadDir("/dev/shm")
-			if err == nil && slices.ContainsFunc(shm, func(e os.DirEntry) bool { return strings.Contains(e.Name(), "wanrun") }) {
-				t.Errorf("left in /dev/shm: %v", shm)
-			}
-		})
-	}
 }
