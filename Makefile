@@ -23,7 +23,7 @@ build: ## bin/wanrun and bin/wanworker
 	CGO_ENABLED=$(WORKER_CGO) $(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/wanworker ./cmd/worker
 
 # Tests that measure how soon processes end run one package at a time, alone.
-TIMED := internal/launch internal/endtoend internal/comm/host
+TIMED := internal/guard internal/launch internal/output internal/watch internal/agents internal/endtoend internal/endtoend/launcher internal/comm/host
 UNTIMED = $(shell $(GO) list ./... | grep -vE '($(subst $(empty) ,|,$(TIMED)))$$')
 
 test: build ## all tests; installs nothing (see deps)
@@ -32,8 +32,8 @@ test: build ## all tests; installs nothing (see deps)
 	$(if $(DNNL),$(GO) test -timeout 12m ./internal/backend/... ./internal/model/...,@echo "oneDNN not found: its tests did not run; make deps installs it")
 
 test-race: ## what runs at the same time as something else, under the race detector
-	$(GO) test -race -timeout 10m ./internal/control ./internal/worker ./pkg/... ./internal/comm/local ./internal/comm/meta ./internal/parallel
-	$(GO) test -race -p 1 -timeout 10m ./internal/launch ./internal/comm/host
+	$(GO) test -race -timeout 10m ./internal/control ./internal/worker ./pkg/... ./internal/comm/local ./internal/comm/meta ./internal/parallel ./internal/jobs
+	$(GO) test -race -short -p 1 -timeout 10m ./internal/launch ./internal/guard ./internal/agents ./internal/output ./internal/comm/host
 	$(GO) test -race -short -timeout 10m ./internal/sharded ./internal/generate
 
 test-slurm: ## placement on a real Slurm of two virtual nodes (needs deps-slurm)
