@@ -380,10 +380,19 @@ func (j *job) lead(s session) launch.Result {
 			return agents.Listen(context.Background(), options, h)
 		}
 	}
+	seen, err := j.watch(say)
+	if err != nil {
+		return failed(err)
+	}
+	o.Watch, o.Requests = seen, seen.requests
 	signals, stop := j.w.signals()
 	defer stop()
 	o.Signals = signals
-	return launch.Run(o)
+	result := launch.Run(o)
+	if err := errors.Join(seen.close(), seen.writeTrace(j.launch.Trace)); err != nil {
+		log.Warn(settings.Escape(err.Error()))
+	}
+	return result
 }
 
 // follow runs this node's part of the job, as node 0 says.

@@ -71,7 +71,7 @@ func call(t *testing.T, stdin string, args ...string) result {
 		t.Fatal(err)
 	}
 	var stdout, stderr bytes.Buffer
-	w := world{args: args, env: []string{"WANRUN_WORKER=" + self}, exe: "/nowhere/wanrun", tempDir: t.TempDir(), stdin: strings.NewReader(stdin),
+	w := world{args: args, env: []string{"WANRUN_WORKER=" + self, "XDG_RUNTIME_DIR=" + t.TempDir()}, exe: "/nowhere/wanrun", tempDir: t.TempDir(), stdin: strings.NewReader(stdin),
 		stdout: &stdout, stderr: &stderr, width: func() int { return 80 }, now: time.Now,
 		processors: 6, random: func() int64 { return 5 }, signals: func() (<-chan os.Signal, func()) { return nil, func() {} }}
 	code := w.run()
@@ -196,7 +196,7 @@ func TestSmallCommands(t *testing.T) {
 		{[]string{"help", "generate"}, ends.Done, "usage: wanrun generate [FLAGS]", ""},
 		{[]string{"--explain", "--steps", "7"}, ends.Done, "steps                     7                               --steps", ""},
 		{[]string{"generat"}, ends.Usage, "", "did you mean generate?"},
-		{[]string{"xyz"}, ends.Usage, "", "one of generate, run, inspect, tokens"},
+		{[]string{"xyz"}, ends.Usage, "", "one of generate, run, inspect, tokens, ps, logs"},
 		{[]string{"inspect"}, ends.Usage, "", "usage: wanrun inspect FILE"},
 		{[]string{"inspect", "none.mp4"}, ends.BadInput, "", "none.mp4"},
 		{[]string{"inspect", "a", "b"}, ends.Usage, "", "usage"},

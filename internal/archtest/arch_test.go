@@ -51,7 +51,8 @@ var rules = []struct {
 	// The launcher is pure Go without tensors, models or cgo.
 	{"internal/launch", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/environ", "internal/slurm", "internal/placement", "internal/cgroup", "internal/node", "internal/agents", "internal/output", "internal/guard", "internal/jobs", "pkg/sharding"}, nil},
 	{"internal/guard", []string{"internal/cgroup"}, []string{"golang.org/x/sys"}},
-	{"internal/node", []string{"proto", "internal/ends", "internal/control", "internal/guard", "internal/output", "internal/watch", "internal/cgroup", "internal/placement", "internal/environ", "internal/slurm", "internal/node"}, nil},
+	{"internal/node", []string{"proto", "internal/ends", "internal/control", "internal/guard", "internal/output", "internal/watch", "internal/cgroup", "internal/placement", "internal/environ", "internal/slurm", "internal/node", "internal/jobs/owner"}, nil},
+	{"internal/jobs", []string{"proto", "internal/node", "internal/control/group", "internal/peercred", "internal/environ", "internal/ends", "internal/jobs"}, nil},
 	{"internal/output", []string{"internal/node", "internal/environ", "internal/settings"}, nil},
 	{"internal/watch", []string{"internal/node", "internal/cgroup", "internal/slurm", "internal/environ", "internal/control/group"}, nil},
 	{"internal/agents", []string{"proto", "internal/ends", "internal/control", "internal/node", "internal/environ", "internal/placement"}, nil},

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wanrun/wanrun/internal/control/group"
@@ -224,6 +226,56 @@ func newPhase(p *wanrunv1.Phase) Phase {
 		phase.Used = map[string]int64{}
 	}
 	return phase
+}
+
+// maxReport bounds a report that is read: 4096 ranks.
+const maxReport = 64 << 20
+
+// ReadReport reads a report: a file, or report.json in a job's log folder.
+func ReadReport(path string) (File, error) {
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
+		path = filepath.Join(path, "report.json")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return File{}, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxReport+1))
+	if err == nil && len(data) > maxReport {
+		err = fmt.Errorf("it has more than %d bytes", maxReport)
+	}
+	var file File
+	if err == nil {
+		err = json.Unmarshal(data, &file)
+	}
+	if err == nil && file.Schema != reportSchema {
+		err = fmt.Errorf("schema %d, want %d; another version of wanrun wrote it", file.Schema, reportSchema)
+	}
+	if err != nil {
+		return File{}, fmt.Errorf("report %q: %w", path, err)
+	}
+	return file, nil
+}
+
+// Text is a report for people: how it ended, each attempt's cause, and the summary.
+func (f File) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "exit %d (%s) after %s\n", f.Exit.Code, f.Exit.Class, formatSeconds(f.Seconds))
+	if f.Exit.Error != "" {
+		fmt.Fprintf(&b, "%s\n", settings.Escape(f.Exit.Error))
+	}
+	for _, a := range f.Attempts {
+		cause := "went well"
+		if a.Cause != "" {
+			cause = settings.Escape(a.Cause)
+		}
+		fmt.Fprintf(&b, "attempt %d: %s\n", a.Number, cause)
+	}
+	if text := f.Summary(); text != "" {
+		b.WriteString("\n" + text)
+	}
+	return b.String()
 }
 
 // CheckReport sees that a report can be written to path, before anything is

@@ -62,11 +62,10 @@ type Request struct {
 // Watcher is told what happens, by one goroutine but for Line and Sample.
 type Watcher interface {
 	Event(group.Event)
-	Progress(attempt, rank int, p *wanrunv1.Progress)
+	Action(at time.Time, a group.Action)
+	Progress(at time.Time, attempt, rank int, p *wanrunv1.Progress)
 	Line(node.Line)
 	Sample(node.Sample)
-	// Machine follows each event: what is known now.
-	Machine(*group.Machine)
 }
 
 // Result is how a job went.
@@ -202,13 +201,15 @@ func (r *run) request(q Request) {
 
 func (r *run) step(e group.Event) {
 	r.note(e)
-	actions := r.machine.Step(r.Now(), e)
-	for _, a := range actions {
-		r.act(a)
-	}
 	if r.Watch != nil {
 		r.Watch.Event(e)
-		r.Watch.Machine(r.machine)
+	}
+	now := r.Now()
+	for _, a := range r.machine.Step(now, e) {
+		if r.Watch != nil {
+			r.Watch.Action(now, a)
+		}
+		r.act(a)
 	}
 }
 
@@ -429,7 +430,7 @@ func (s sink) Progress(attempt, rank int, p *wanrunv1.Progress) {
 		s.r.last[rank] = lastSaid{p, at}
 		s.r.Show.Progress(rank, p)
 		if s.r.Watch != nil {
-			s.r.Watch.Progress(attempt, rank, p)
+			s.r.Watch.Progress(at, attempt, rank, p)
 		}
 	})
 }

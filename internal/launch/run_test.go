@@ -59,10 +59,10 @@ func (w *watcher) Line(l node.Line) {
 		w.onLine(l.Text)
 	}
 }
-func (w *watcher) Event(group.Event)                     {}
-func (w *watcher) Progress(int, int, *wanrunv1.Progress) {}
-func (w *watcher) Sample(node.Sample)                    {}
-func (w *watcher) Machine(*group.Machine)                {}
+func (w *watcher) Event(group.Event)                                {}
+func (w *watcher) Progress(time.Time, int, int, *wanrunv1.Progress) {}
+func (w *watcher) Sample(node.Sample)                               {}
+func (w *watcher) Action(time.Time, group.Action)                   {}
 
 // fakeOptions are what tests vary.
 type fakeOptions struct {

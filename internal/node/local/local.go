@@ -12,6 +12,7 @@ import (
 
 	"github.com/wanrun/wanrun/internal/control/group"
 	"github.com/wanrun/wanrun/internal/guard"
+	"github.com/wanrun/wanrun/internal/jobs/owner"
 	"github.com/wanrun/wanrun/internal/node"
 	"github.com/wanrun/wanrun/internal/output"
 	"github.com/wanrun/wanrun/internal/slurm"
@@ -72,6 +73,7 @@ type Agent struct {
 	guard   *guard.Guard
 	sampler *watch.Sampler
 	folder  string // of sockets and error files
+	claim   *owner.Claim
 	cancel  context.CancelFunc
 	watched chan struct{}
 	kernel  *watch.KernelLog
@@ -94,6 +96,9 @@ func New(o Options, sink node.Sink) (*Agent, error) {
 		return nil, err
 	}
 	o.Guard.Scratch = a.folder // if we are killed, the guard tidies up
+	if a.claim, err = owner.Take(a.folder, o.RunID); err != nil {
+		a.Say(err.Error()) // wanrun clean will not know whose the folder was
+	}
 	if a.guard, err = guard.Start(o.Exe, o.Guard); err != nil {
 		os.RemoveAll(a.folder)
 		return nil, err
@@ -215,6 +220,9 @@ func (a *Agent) finish() {
 	<-a.watched
 	if a.kernel != nil {
 		_ = a.kernel.Close() // it was only read
+	}
+	if a.claim != nil {
+		_ = a.claim.Release() // the file goes, too
 	}
 	if err := os.RemoveAll(a.folder); err != nil && a.err == nil {
 		a.err = err
