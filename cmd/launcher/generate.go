@@ -130,10 +130,13 @@ func (j *job) tellFailure(s session, result launch.Result, err error) {
 		fields = []zap.Field{zap.Int("exit", int(result.Code)), zap.String("class", result.Code.String())}
 	}
 	if j.look.Format != "json" && result.Died() {
-		s.console.Write(result.Failure("wanrun", j.logs(s)))
+		text := result.Failure("wanrun", j.logs(s))
+		s.console.Write(text)
+		j.lastWords(text)
 		return
 	}
 	log.Error(settings.Escape(err.Error()), fields...)
+	j.lastWords("wanrun: " + err.Error() + "\n")
 }
 
 // logs is where the ranks' output is kept, "" for nowhere.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"github.com/wanrun/wanrun/internal/agents"
 	"github.com/wanrun/wanrun/internal/cgroup"
@@ -30,6 +31,7 @@ import (
 	"github.com/wanrun/wanrun/internal/placement"
 	"github.com/wanrun/wanrun/internal/settings"
 	"github.com/wanrun/wanrun/internal/version"
+	"github.com/wanrun/wanrun/internal/watch"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
 
@@ -175,6 +177,11 @@ func (j *job) localOptions(files *output.Files, say func(string)) local.Options 
 		o.Remedy = "try --dit-fsdp, --offload dit=file, fewer ranks, a smaller size, or give it more memory"
 	} else if index == 0 {
 		o.Stdin, _ = j.w.stdin.(*os.File)
+		if o.Stdin != nil && term.IsTerminal(int(o.Stdin.Fd())) {
+			if relayed, err := relay(o.Stdin); err == nil {
+				o.Stdin = relayed
+			}
+		}
 	}
 	if where.Mode == placement.Rank {
 		o.LocalRank, o.LocalWorld = where.LocalRank, where.RanksPerNode
@@ -262,13 +269,16 @@ func (j *job) secret() ([]byte, error) {
 	if text, ok := environ.List(j.w.env)("WANRUN_SECRET"); ok && text != "" {
 		return bytes.TrimSpace([]byte(text)), nil
 	}
+	if len(j.launch.Hosts) > 1 {
+		return newSecret()
+	}
 	return nil, nil
 }
 
 // flags are those that must be the same on all nodes, as they were given.
 func (j *job) flags() map[string]string {
 	ofNode := []string{"node-rank", "iface", "secret-file", "metrics", "log-dir", "worker", "config", "trace", "report", "bind", "show", "prefix",
-		"report-bindings", "log-format", "verbose", "quiet", "chdir", "env-file", "threads", "seed", "output"}
+		"hosts", "ssh", "nnodes", "rdzv", "job-id", "placement", "nproc", "report-bindings", "log-format", "verbose", "quiet", "chdir", "env-file", "threads", "seed", "output"}
 	flags := map[string]string{}
 	for _, v := range j.values {
 		if strings.HasPrefix(v.From, "--") && !slices.Contains(ofNode, v.Name) {
@@ -379,6 +389,20 @@ func (j *job) lead(s session) launch.Result {
 		o.Listen = func(h agents.Handler) (*agents.Listener, error) {
 			return agents.Listen(context.Background(), options, h)
 		}
+		if len(j.launch.Hosts) > 1 {
+			others, err := j.startRemotes(options.Secret, say)
+			if err != nil {
+				return failed(err)
+			}
+			defer others.close()
+		}
+	}
+	need := watch.Need{Ranks: j.nproc}
+	if j.ours != nil {
+		need.OpenFiles = 1024 // checkpoints in many files, and a connection to every other rank
+	}
+	for _, warning := range watch.ReadFacts(os.DirFS("/"), watch.Statfs).Warnings(need) {
+		say(warning)
 	}
 	seen, err := j.watch(say)
 	if err != nil {

@@ -46,6 +46,7 @@ func main() {
 type world struct {
 	args, env      []string
 	exe, tempDir   string
+	terminationLog string // Kubernetes'; "" for the usual
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	terminal       bool // stderr is one that can draw

@@ -99,7 +99,9 @@ func (j *job) run(report string, file func(launch.Result) launch.File) error {
 	session.show.Clear()
 	err = resultError(result)
 	if err != nil {
-		session.console.Write(result.Failure("wanrun", j.logs(session)))
+		text := result.Failure("wanrun", j.logs(session))
+		session.console.Write(text)
+		j.lastWords(text)
 		err = &toldError{err}
 	}
 	f := file(result)

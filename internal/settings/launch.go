@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,9 @@ import (
 type Launch struct {
 	Place placement.Given     // what flags and the configuration file say; the environment's own answers go beside it
 	Where placement.Placement // what follows from both
+
+	Hosts []placement.Host // other nodes are started by SSH; nil: by somebody else
+	SSH   []string         // the command
 
 	SecretFile string
 	TLS        string
@@ -227,6 +231,7 @@ func (r *resolver) place() {
 	if n, err := parseInt(r.given["nproc"].Text); err == nil && said("nproc") {
 		p.RanksPerNode = n
 	}
+	r.hosts()
 	if r.in.Place == nil || r.err != nil {
 		return
 	}
@@ -245,6 +250,52 @@ func (r *resolver) place() {
 	r.s.Launch.Where = where
 	for _, note := range where.Notes {
 		r.notice("%s", note)
+	}
+}
+
+// maxHostfile bounds --hosts.
+const maxHostfile = 1 << 20
+
+// sshPort is where node 0 is met when --hosts does not say it: torchrun's.
+const sshPort = 29400
+
+// hosts reads the hostfile: this node is the first, and the others meet it there.
+func (r *resolver) hosts() {
+	l := &r.s.Launch
+	l.SSH = strings.Fields(r.text("ssh", "ssh -o BatchMode=yes", "default", func(s string) error {
+		if strings.TrimSpace(s) == "" {
+			return errors.New("an empty command")
+		}
+		return nil
+	}))
+	path := r.path("hosts")
+	if path == "" || r.err != nil {
+		return
+	}
+	g := r.given["hosts"]
+	data, err := r.in.ReadFile(path, maxHostfile)
+	if err == nil {
+		l.Hosts, err = placement.ParseHosts(string(data))
+	}
+	p := &l.Place
+	if err == nil && (p.NumNodes != 0 && p.NumNodes != len(l.Hosts) || p.NodeRank != nil && *p.NodeRank != 0) {
+		err = fmt.Errorf("it has %d hosts, of which this is the first; leave --nnodes and --node-rank out", len(l.Hosts))
+	}
+	if err != nil {
+		r.failAt(g, err)
+		return
+	}
+	zero := 0
+	p.NumNodes, p.NodeRank = len(l.Hosts), &zero
+	if p.RanksPerNode == 0 {
+		p.RanksPerNode = l.Hosts[0].Slots
+	}
+	if p.Rendezvous == "" && len(l.Hosts) > 1 {
+		_, host, ok := strings.Cut(l.Hosts[0].Name, "@")
+		if !ok {
+			host = l.Hosts[0].Name
+		}
+		p.Rendezvous = net.JoinHostPort(host, strconv.Itoa(sshPort))
 	}
 }
 

@@ -92,13 +92,13 @@ func TestSpellings(t *testing.T) {
 		"encoder": "builtin", "ffmpeg": "/bin/ff", "dump": "d.safetensors", "report": "r.json", "nproc": "1", "ulysses": "1",
 		"ring": "1", "cfg-parallel": "1", "offload": "dit=host", "offload-model": "False", "cfg-batch": "false", "fsdp-size": "1", "device": "cpu", "dtype": "bf16", "threads": "3",
 		"log-format": "json", "grace": "3s", "worker": "/bin/w",
-		"nnodes": "1", "node-rank": "0", "rdzv": "127.0.0.1:29400", "job-id": "j1", "placement": "alone", "secret-file": "s", "tls": "off",
+		"nnodes": "1", "node-rank": "0", "rdzv": "127.0.0.1:29400", "job-id": "j1", "ssh": "rsh", "placement": "alone", "secret-file": "s", "tls": "off",
 		"iface": "lo", "join-timeout": "1m0s", "bind": "none", "gpu-visibility": "one", "max-restarts": "2", "retry-on": "oom,code=3",
 		"hang-timeout": "5s", "timeout": "1h0m0s", "straggler-timeout": "5s", "stop-before": "1m0s", "success": "rank0", "on-usr1": "drain",
 		"log-dir": "logs", "log-max": "1G", "show": "0,4-7", "prefix": "none", "metrics": ":9090", "trace": "t.json",
 	}
 	// Rows that are refused, that another test gives, or that need other inputs.
-	elsewhere := map[string]bool{"first-frame": true, "last-frame": true, "config": true, "help": true, "explain": true, "dry-run": true, "json": true,
+	elsewhere := map[string]bool{"first-frame": true, "last-frame": true, "config": true, "help": true, "explain": true, "dry-run": true, "json": true, "hosts": true,
 		"use-prompt-extend": true, "prompt-extend-method": true, "prompt-extend-model": true, "prompt-extend-target-lang": true,
 		"src-video": true, "src-mask": true, "src-ref-images": true}
 	for _, f := range Flags() {
