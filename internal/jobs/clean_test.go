@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -161,17 +160,15 @@ func TestFolderOwners(t *testing.T) {
 
 // A process is left over if it has a mark, and no mark of it is of a guard that lives.
 func TestCleanProcesses(t *testing.T) {
-	begin := func(env ...string) *exec.Cmd {
-		c := exec.Command("sleep", "300")
-		// Not by Cmd.Env, which keeps one of equal names.
-		c.Path, c.Args = "/proc/self/exe", nil
+	// Not by os/exec, which keeps one of equal names.
+	begin := func(env ...string) *os.Process {
 		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "300"}, &syscall.ProcAttr{Env: env})
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Process, err = os.FindProcess(pid)
+		c, err := os.FindProcess(pid)
 		must(err)
-		t.Cleanup(func() { _ = c.Process.Kill(); _, _ = c.Process.Wait() })
+		t.Cleanup(func() { _ = c.Kill(); _, _ = c.Wait() })
 		return c
 	}
 	dead := deadMark(t)
@@ -195,7 +192,7 @@ func TestCleanProcesses(t *testing.T) {
 	} {
 		c := begin(tc.env...)
 		found, _ := find(t, t.TempDir()+"/none", t.TempDir())
-		l := byPid(found, c.Process.Pid)
+		l := byPid(found, c.Pid)
 		if (l != nil) != tc.found {
 			t.Errorf("%s: found %v, want %v", tc.name, l, tc.found)
 		}
@@ -203,7 +200,7 @@ func TestCleanProcesses(t *testing.T) {
 			continue
 		}
 		gone := make(chan struct{})
-		go func() { _, _ = c.Process.Wait(); close(gone) }()
+		go func() { _, _ = c.Wait(); close(gone) }()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		if err := l.Remove(ctx); err != nil {
 			t.Errorf("%s: %v", tc.name, err)
@@ -219,7 +216,7 @@ func TestCleanProcesses(t *testing.T) {
 		t.Error("this test has a mark")
 	}
 	c := begin(markVariable+"="+dead, "WANRUN_JOB=train")
-	if job, left, ok := Whose(c.Process.Pid); job != "train" || !left || !ok {
+	if job, left, ok := Whose(c.Pid); job != "train" || !left || !ok {
 		t.Errorf("Whose = %q, %v, %v", job, left, ok)
 	}
 }
