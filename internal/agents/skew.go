@@ -29,7 +29,8 @@ func skew(in *wanrunv1.AgentIntroduction, o Options, key []byte) string {
 	if in.GetBuild() != o.Build {
 		all = append(all, fmt.Sprintf("build is %q, node 0 has %q", clean(in.GetBuild(), maxName), o.Build))
 	}
-	if in.GetProgram() != o.Program {
+	// A node that cannot run the program has none to compare; that is told instead.
+	if in.GetCode() == 0 && in.GetProgram() != o.Program {
 		all = append(all, fmt.Sprintf("program is %.12q, node 0 has %.12q", clean(in.GetProgram(), maxName), o.Program))
 	}
 	own := digests(o.Flags, key)
