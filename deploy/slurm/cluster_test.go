@@ -81,10 +81,13 @@ func run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	return exec.CommandContext(ctx, name, args...).Output()
 }
 
+// enabled is the variable that lets these tests run.
+const enabled = "WANRUN_TEST_SLURM"
+
 // cluster starts one for the test, or skips it.
 func cluster(t *testing.T) {
 	t.Helper()
-	if os.Getenv("WANRUN_TEST_SLURM") == "" {
+	if os.Getenv(enabled) == "" {
 		t.Skip("needs Slurm's Debian packages: set WANRUN_TEST_SLURM=1 (deploy/slurm/README.md)")
 	}
 	folder := t.TempDir()
