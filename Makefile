@@ -5,14 +5,17 @@ empty :=
 
 # oneDNN is used for matrix products and convolutions when its header is found.
 DNNL := $(firstword $(wildcard /usr/include/oneapi/dnnl/dnnl.h /usr/include/dnnl.h))
-TAGS := $(if $(DNNL),onednn)
-# Without oneDNN the worker needs no C compiler.
-WORKER_CGO := $(if $(DNNL),1,0)
+TAGS := $(if $(DNNL),$(if $(shell command -v gcc),onednn))
+# Without a C compiler the worker has neither oneDNN nor NVML.
+WORKER_CGO := $(if $(shell command -v gcc),1,0)
 
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/wanrun/wanrun/internal/version.Version=$(VERSION)
 
-.PHONY: help build test test-race test-slurm lint demo bench fuzz deps deps-slurm proto verify clean
+# go-nvml's header marks what newer drivers drop.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+
+.PHONY: help build test test-race test-memory test-slurm lint demo bench launcher-bench fuzz deps deps-slurm proto verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,7 +26,7 @@ build: ## bin/wanrun and bin/wanworker
 	CGO_ENABLED=$(WORKER_CGO) $(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/wanworker ./cmd/worker
 
 # Tests that measure how soon processes end run one package at a time, alone.
-TIMED := internal/guard internal/launch internal/output internal/watch internal/agents internal/endtoend internal/endtoend/launcher internal/comm/host
+TIMED := internal/guard internal/launch internal/output internal/watch internal/agents internal/endtoend internal/endtoend/launcher internal/endtoend/memory internal/comm/host
 UNTIMED = $(shell $(GO) list ./... | grep -vE '($(subst $(empty) ,|,$(TIMED)))$$')
 
 test: build ## all tests; installs nothing (see deps)
@@ -32,12 +35,15 @@ test: build ## all tests; installs nothing (see deps)
 	$(if $(DNNL),$(GO) test -timeout 12m ./internal/backend/... ./internal/model/...,@echo "oneDNN not found: its tests did not run; make deps installs it")
 
 test-race: ## what runs at the same time as something else, under the race detector
-	$(GO) test -race -timeout 10m ./internal/control ./internal/worker ./pkg/... ./internal/comm/local ./internal/comm/meta ./internal/parallel ./internal/jobs
+	$(GO) test -race -timeout 10m ./internal/control ./internal/worker ./pkg/... ./internal/comm/local ./internal/comm/meta ./internal/parallel ./internal/jobs ./internal/timeline
 	$(GO) test -race -short -p 1 -timeout 10m ./internal/launch ./internal/guard ./internal/agents ./internal/output ./internal/comm/host
 	$(GO) test -race -short -timeout 10m ./internal/sharded ./internal/generate
 
-test-slurm: ## placement on a real Slurm of two virtual nodes (needs deps-slurm)
-	WANRUN_TEST_SLURM=1 $(GO) test -count=1 -timeout 5m ./deploy/slurm
+test-memory: ## planned against real memory, on a model of more than 1 GB (needs 2 GB of memory and of disk)
+	WANRUN_TEST_MEMORY=1 $(GO) test -count=1 -timeout 10m -v -run 'Resident|Soak' ./internal/endtoend/memory ./internal/worker
+
+test-slurm: ## the job scripts and their ends on a real Slurm of two virtual nodes (needs deps-slurm)
+	WANRUN_TEST_SLURM=1 $(GO) test -count=1 -timeout 10m ./deploy/slurm
 
 lint: bin/staticcheck ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
@@ -55,6 +61,9 @@ bench: ## DiT block, attention, VAE, load, ranks, collectives; see docs/log.md
 	$(GO) test -tags '$(TAGS)' -run '^$$' -bench . -skip '/go$$' -benchtime 3x ./internal/backend/cpu ./internal/model/... ./internal/weights
 	$(GO) test -run '^$$' -bench . -benchtime 2x ./internal/sharded ./internal/parallel
 	$(GO) test -run '^$$' -bench . ./internal/comm/...
+
+launcher-bench: ## start, end, line latency and memory of the launcher, beside what is required
+	$(GO) test -run '^$$' -bench Table -benchtime 1x ./internal/endtoend/launcher
 
 fuzz: ## every fuzz target for a few seconds
 	@tools/fuzz.sh

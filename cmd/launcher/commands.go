@@ -24,16 +24,22 @@ func commands() []command {
 	return []command{
 		{"generate", "[FLAGS]", "make a video; what wanrun does without a command", aboutGenerate, settings.Flags, generate},
 		{"run", "[FLAGS] -- PROGRAM [ARGUMENTS]", "start any program as a group of ranks", aboutRun, settings.RunFlags, run},
+		{"plan", "[FLAGS OF generate] [--gpu DEVICES] [--host SIZE] [--json]", "print what a job would take, and whether it fits", aboutPlan, planFlags, planCommand},
+		{"fit", "[FLAGS OF generate] [--gpu DEVICES] [--host SIZE] [--run] [--progressive]", "find the best ways to run a job here, or on given devices", aboutFit, fitFlags, fit},
+		{"resume", "DIR [FLAGS OF generate]", "go on with a run that was killed or drained", aboutResume, settings.Flags, resume},
+		{"decode", "DIR [FLAGS OF generate]", "decode the latent of a run whose steps are done", aboutDecode, settings.Flags, decode},
 		{"inspect", "FILE [--json]", "print the settings that are stored in a video or picture", aboutInspect, inspectFlags, inspect},
 		{"tokens", "--json [--ckpt-dir DIR] < PROMPTS.json", "print what the text encoder is given for prompts", aboutTokens, tokensFlags, tokens},
 		{"ps", "[--json]", "list the jobs that run", aboutPs, jobFlags(jsonFlag), ps},
+		{"top", "[JOB] [--once] [--interval DURATION]", "show what a job's ranks do and take", aboutTop, jobFlags(onceFlag, intervalFlag), showTop},
 		{"logs", "[JOB] [-f] [--rank RANKS]", "print what a job's ranks say", aboutLogs, jobFlags(followFlag, ranksFlag), logs},
 		{"stop", "[JOB]", "end a job", aboutStop, jobFlags(), stop},
 		{"stacks", "[JOB]", "write where a job's ranks are", aboutStacks, jobFlags(), stacks},
 		{"report", "DIR|FILE [--json | --exit-code]", "print how a job went", aboutReport, jobFlags(jsonFlag, codeFlag), report},
 		{"clean", "[--yes]", "find what dead jobs have left", aboutClean, jobFlags(yesFlag, jsonFlag), cleanUp},
+		{"doctor", "[FLAGS] [LOG...]", "say why a run failed, or whether this machine is ready for one", aboutDoctor, doctorFlags, examine},
 		{"version", "", "print the build", "", helpFlags, printVersion},
-		{"help", "[COMMAND]", "explain a command", "", helpFlags, help},
+		{"help", "[COMMAND|exit-codes]", "explain a command, or the exit codes", "", helpFlags, help},
 		{"completion", "bash|zsh|fish", "print a completion script for the shell", aboutCompletion, helpFlags, completion},
 	}
 }
@@ -116,6 +122,10 @@ func help(w world, args []string) error {
 	}
 	if len(parsed.Positional) == 0 {
 		fmt.Fprint(w.stdout, overview()+"\n"+helpOf(commands()[0]))
+		return nil
+	}
+	if parsed.Positional[0] == "exit-codes" {
+		fmt.Fprint(w.stdout, exitCodes())
 		return nil
 	}
 	c, _, err := findCommand(parsed.Positional)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/wanrun/wanrun/internal/ends"
 	"github.com/wanrun/wanrun/internal/settings"
 )
 
@@ -136,26 +135,3 @@ const docsExit = `
 | code | class | what |
 | --- | --- | --- |
 `
-
-var exits = []struct {
-	code    ends.Code
-	meaning string
-}{
-	{ends.Done, "the output is there"},
-	{ends.Usage, "a flag or a value is wrong; the line names the nearest that is right"},
-	{ends.BadInput, "a picture, a prompt or a checkpoint cannot be used"},
-	{ends.Refused, "the plan says that it does not fit"},
-	{ends.PeerLost, "a worker's connection broke, or a rank lost another"},
-	{ends.Bug, "a fault of ours: please report it"},
-	{ends.CannotStart, "a worker or its socket could not be made, or they are of different builds"},
-	{ends.OutputLost, "an output cannot be written, or exists"},
-	{ends.Retry, "start again later"},
-	{ends.DeviceMemory, "the device has too little memory"},
-	{ends.HostMemory, "the host has too little memory; also if the kernel killed a worker for it"},
-	{ends.DeviceFailure, "the device failed"},
-	{ends.Hang, "a worker did not end when it should"},
-	{ends.NotExecutable, "the worker's program cannot be run"},
-	{ends.NotFound, "the worker's program is not there"},
-	{ends.Interrupted, "stopped by Ctrl-C; in general 128 + n for signal n, the user's or the one that ended the first worker that failed"},
-	{ends.Terminated, "stopped by SIGTERM"},
-}

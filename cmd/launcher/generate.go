@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/wanrun/wanrun/examples"
 	"github.com/wanrun/wanrun/internal/ends"
 	"github.com/wanrun/wanrun/internal/launch"
 	"github.com/wanrun/wanrun/internal/settings"
@@ -25,11 +24,11 @@ const (
 )
 
 // generate makes a video.
-func generate(w world, args []string) error {
-	s, err := settings.Resolve(settings.Inputs{
-		Args: args, Env: w.env, ReadFile: readFile, Exists: exists, Now: w.now(), Random: w.random, Processors: w.processors, Place: w.place,
-		Demo: settings.Demo{Config: examples.DemoConfig(), Spec: examples.DemoSpec(), Image: demoImage, Prompt: demoPrompt},
-	})
+func generate(w world, args []string) error { return w.start(args, false) }
+
+// start settles and starts a run, or one that goes on from its run folder.
+func (w world) start(args []string, resumes bool) error {
+	s, err := settings.Resolve(w.inputs(args))
 	switch {
 	case err != nil:
 		return errors.Join(err, reportRefusal(s, err, w.now()))
@@ -45,6 +44,9 @@ func generate(w world, args []string) error {
 			return err
 		}
 	}
+	if s, err = w.checkPlan(s, args); err != nil {
+		return errors.Join(err, reportRefusal(s, err, w.now()))
+	}
 	j := &job{w: w, launch: s.Launch, values: s.Values, env: w.workerEnv(s), nproc: s.Nproc, world: s.World, look: w.look(s)}
 	if j.path, err = launch.FindWorker(s.Worker, w.exe); err != nil {
 		return errors.Join(err, reportRefusal(s, err, w.now()))
@@ -52,6 +54,9 @@ func generate(w world, args []string) error {
 	j.args = []string{launch.WorkerName}
 	if j.ours, err = launch.Job(s, version.Version); err != nil {
 		return err
+	}
+	if err := j.saveInto(s, resumes); err != nil {
+		return errors.Join(err, reportRefusal(s, err, w.now()))
 	}
 	if err := j.prepare(); err != nil {
 		return err
@@ -92,6 +97,9 @@ func (j *job) generate(s settings.Settings) error {
 	file := launch.NewFile(result, s, version.Version)
 	if err = resultError(result); err != nil {
 		j.tellFailure(session, result, err)
+		if line := j.tellSaved(s); line != "" {
+			log.Warn(settings.Escape(line))
+		}
 	}
 	for _, line := range result.Notices() {
 		log.Info(settings.Escape(line))

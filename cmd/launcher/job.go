@@ -53,7 +53,9 @@ type job struct {
 
 	unable error // why this node cannot run the program; nil: it can
 
+	names    names // of the nodes, as they join
 	division placement.Division
+	visible  []string // CUDA_VISIBLE_DEVICES by local rank; nil: what the environment says
 	redact   *output.Redactor
 }
 
@@ -65,6 +67,10 @@ func (j *job) prepare() error {
 		j.id = fmt.Sprintf("wanrun-%s-%d", j.w.now().Format("20060102-150405"), os.Getpid())
 	}
 	j.redact = output.NewRedactor(j.env)
+	var err error
+	if j.visible, err = j.visibleGPUs(); err != nil {
+		return err
+	}
 	mask, err := affinity()
 	if err != nil {
 		return ends.As(ends.CannotStart, err)
@@ -138,6 +144,8 @@ func (j *job) whereIs(rank int) output.Where {
 	where := output.Where{Node: rank / per, Local: rank % per, Host: fmt.Sprintf("node%d", rank/per)}
 	if hosts := j.launch.Where.Hosts; where.Node < len(hosts) && j.launch.Where.Mode == placement.Agent {
 		where.Host = hosts[where.Node]
+	} else if name := j.names.of(where.Node); name != "" {
+		where.Host = name
 	}
 	return where
 }
@@ -170,7 +178,8 @@ func (j *job) localOptions(files *output.Files, say func(string)) local.Options 
 	index, _ := j.index()
 	where := j.launch.Where
 	o := local.Options{Node: index, Path: j.path, Args: j.args, Dir: j.dir, Env: j.env, RunID: j.id, Files: files,
-		TempDir: socketDir(j.w.tempDir), StackDir: filepath.Join(j.w.tempDir, "wanrun-stacks-"+j.id), HangTimeout: j.launch.HangTimeout,
+		TempDir: socketDir(j.w.tempDir), Visible: j.visible,
+		StackDir: filepath.Join(j.w.tempDir, "wanrun-stacks-"+j.id), HangTimeout: j.launch.HangTimeout,
 		Exe: "/proc/self/exe", Root: os.DirFS("/"), Now: j.w.now, Say: say, Threads: 1}
 	if j.ours != nil {
 		o.Build = version.Version
@@ -244,6 +253,9 @@ func (j *job) meeting(say func(string)) (agents.Options, error) {
 	} else if o.Program, err = digest(j.path); err != nil {
 		return o, ends.As(ends.CannotStart, err)
 	}
+	if where.Source == placement.FromSlurm {
+		o.Resolve = slurmAddress
+	}
 	// A scheduler's nodes have no secret in common but what lies in the user's home, which
 	// they share: without one given, they meet by a file there.
 	if secret == nil && where.Source == placement.FromSlurm && o.Rendezvous.File == "" && !o.Rendezvous.Loopback() {
@@ -277,8 +289,8 @@ func (j *job) secret() ([]byte, error) {
 
 // flags are those that must be the same on all nodes, as they were given.
 func (j *job) flags() map[string]string {
-	ofNode := []string{"node-rank", "iface", "secret-file", "metrics", "log-dir", "worker", "config", "trace", "report", "bind", "show", "prefix",
-		"hosts", "ssh", "nnodes", "rdzv", "job-id", "placement", "nproc", "report-bindings", "log-format", "verbose", "quiet", "chdir", "env-file", "threads", "seed", "output"}
+	ofNode := []string{"node-rank", "iface", "secret-file", "metrics", "log-dir", "worker", "config", "trace", "report", "bind", "show", "prefix", "vram-log",
+		"hosts", "ssh", "nnodes", "rdzv", "job-id", "placement", "nproc", "report-bindings", "log-format", "verbose", "quiet", "chdir", "env-file", "threads", "seed", "output", "run-dir", "keep-run-dir"}
 	flags := map[string]string{}
 	for _, v := range j.values {
 		if strings.HasPrefix(v.From, "--") && !slices.Contains(ofNode, v.Name) {
@@ -332,6 +344,8 @@ func (j *job) rules() group.Config {
 		c.Success = group.FirstRank
 	}
 	c.OnUSR1 = group.OnUSR1(l.OnUSR1)
+	// Slurm sends SIGTERM some time before SIGKILL: at the time limit, on preemption, for scancel.
+	c.DrainOnTERM = mode == group.Ours && l.Where.Source == placement.FromSlurm
 	return c
 }
 
@@ -380,7 +394,11 @@ func (j *job) lead(s session) launch.Result {
 	_, count := j.index()
 	o := launch.Options{Rules: j.rules(), Job: j.ours, Ranks: j.nproc, Name: j.name(), Now: j.w.now, Show: s.show, Console: s.console,
 		Stderr: j.ours != nil, Files: s.files, Log: log}
-	o.Node = func(sink node.Sink) (launch.Node, error) { return local.New(j.localOptions(s.files, say), sink) }
+	o.Node = func(sink node.Sink) (launch.Node, error) {
+		agent, err := local.New(j.localOptions(s.files, say), sink)
+		stayOff(j.division)
+		return agent, err
+	}
 	if count > 1 {
 		options, err := j.meeting(say)
 		if err != nil {
@@ -412,10 +430,16 @@ func (j *job) lead(s session) launch.Result {
 	signals, stop := j.w.signals()
 	defer stop()
 	o.Signals = signals
+	defer j.endWithStep(func(why string) {
+		say(why)
+		_ = unix.Kill(os.Getpid(), unix.SIGTERM) // to this process, which is there
+	})()
+	go j.drainInTime(seen.over, say, seen.Drain)
 	result := launch.Run(o)
-	if err := errors.Join(seen.close(), seen.writeTrace(j.launch.Trace)); err != nil {
+	if err := errors.Join(seen.close(), seen.writeTrace(j.launch.Trace), j.writeMemory(seen.memory, s.files)); err != nil {
 		log.Warn(settings.Escape(err.Error()))
 	}
+	result.Warnings = seen.memory.Warnings()
 	return result
 }
 
@@ -433,6 +457,7 @@ func (j *job) follow(s session) error {
 	defer stop()
 	f := &follower{j: j, s: s, cancel: cancel}
 	go f.pass(signals)
+	defer j.endWithStep(func(why string) { f.leave(syscall.SIGTERM, why) })()
 	err = agents.Dial(ctx, options, func(sink node.Sink) node.Agent { return f.start(sink, say) })
 	return f.end(err)
 }
@@ -441,11 +466,7 @@ func (j *job) follow(s session) error {
 func (j *job) checkGPUs(device string) error {
 	visible := j.launch.Where.GPUs
 	if visible < 0 {
-		entries, err := os.ReadDir("/proc/driver/nvidia/gpus")
-		if err != nil && device != "cuda" {
-			return nil // no driver, no GPU
-		}
-		visible = len(entries)
+		visible = installedGPUs()
 	}
 	if device == "cpu" || (visible == 0 && device != "cuda") || j.launch.Oversubscribe || j.nproc <= visible {
 		return nil
@@ -455,6 +476,15 @@ func (j *job) checkGPUs(device string) error {
 		from = fmt.Sprintf(" (CUDA_VISIBLE_DEVICES=%s)", settings.Shorten(text, 100))
 	}
 	return ends.Errorf(ends.Usage, "%d ranks wanted, %d GPUs visible%s; --oversubscribe allows it", j.nproc, visible, from)
+}
+
+// installedGPUs counts those that the driver knows.
+func installedGPUs() int {
+	entries, err := os.ReadDir("/proc/driver/nvidia/gpus")
+	if err != nil {
+		return 0 // no driver, no GPU
+	}
+	return len(entries)
 }
 
 // findProgram looks a program up as a shell does.

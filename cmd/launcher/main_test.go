@@ -28,6 +28,9 @@ import (
 // TestMain is also a fake worker, which reports what it was asked for.
 func TestMain(m *testing.M) {
 	guard.Main()
+	if len(os.Args) == 2 && os.Args[1] == "plan" {
+		os.Exit(1) // a worker that cannot plan: the run goes on without
+	}
 	if os.Getenv("WANRUN_CONTROL") == "" {
 		goleak.VerifyTestMain(m)
 		return
@@ -196,7 +199,7 @@ func TestSmallCommands(t *testing.T) {
 		{[]string{"help", "generate"}, ends.Done, "usage: wanrun generate [FLAGS]", ""},
 		{[]string{"--explain", "--steps", "7"}, ends.Done, "steps                     7                               --steps", ""},
 		{[]string{"generat"}, ends.Usage, "", "did you mean generate?"},
-		{[]string{"xyz"}, ends.Usage, "", "one of generate, run, inspect, tokens, ps, logs"},
+		{[]string{"xyz"}, ends.Usage, "", "one of generate, run, plan, fit"},
 		{[]string{"inspect"}, ends.Usage, "", "usage: wanrun inspect FILE"},
 		{[]string{"inspect", "none.mp4"}, ends.BadInput, "", "none.mp4"},
 		{[]string{"inspect", "a", "b"}, ends.Usage, "", "usage"},

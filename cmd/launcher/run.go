@@ -132,6 +132,11 @@ func explainPlace(p placement.Placement) string {
 	for _, v := range p.Values {
 		text += fmt.Sprintf("%-26s%-30s  %s\n", v.Name, settings.Shorten(v.Value, 60), settings.Escape(v.From))
 	}
+	if p.NumNodes > 1 && p.Rendezvous.Host != "" {
+		if name := interfaceTo(p.Rendezvous.Host); name != "" {
+			text += fmt.Sprintf("the route to node 0 is by %s: NCCL_SOCKET_IFNAME=%s makes NCCL use the same\n", name, name)
+		}
+	}
 	return text
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/wanrun/wanrun/internal/launch"
 	"github.com/wanrun/wanrun/internal/node"
 	"github.com/wanrun/wanrun/internal/placement"
+	"github.com/wanrun/wanrun/internal/timeline"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
 
@@ -28,6 +29,9 @@ type watched struct {
 	requests chan launch.Request
 	now      func() time.Time
 	over     chan struct{}
+	names    *names // of the nodes
+	memory   *timeline.Recorder
+	ours     bool // the ranks say themselves what they take
 }
 
 // jobsFolder is where this user's jobs register.
@@ -53,19 +57,21 @@ func (j *job) watch(say func(string)) (*watched, error) {
 			logs = dir
 		}
 	}
-	v := &watched{now: j.w.now, requests: make(chan launch.Request), over: make(chan struct{}),
+	v := &watched{now: j.w.now, requests: make(chan launch.Request), over: make(chan struct{}), names: &j.names, ours: j.ours != nil,
 		board: jobs.NewBoard(jobs.Info{ID: j.id, Pid: os.Getpid(), Started: j.w.now(), MaxRestarts: j.launch.MaxRestarts, Nodes: names,
 			Command: command, LogDir: logs, Ours: j.ours != nil, Now: j.w.now})}
+	var err error
+	if v.memory, err = j.recorder(say); err != nil {
+		return nil, err
+	}
 	if j.launch.Trace != "" {
 		v.trace = jobs.NewTrace(j.w.now())
 	}
 	if j.launch.Metrics != "" {
-		var err error
 		if v.metrics, err = jobs.ServeMetrics(j.launch.Metrics, jobs.Metrics(v.board.Status)); err != nil {
 			return nil, ends.As(ends.CannotStart, err)
 		}
 	}
-	var err error
 	if v.socket, err = jobs.Register(j.w.jobsFolder(), j.id, v); err != nil {
 		if errors.Is(err, jobs.ErrRunning) {
 			v.close()
@@ -103,6 +109,9 @@ func (v *watched) writeTrace(path string) error {
 
 // Event takes what happened.
 func (v *watched) Event(e group.Event) {
+	if e.Kind == group.Join {
+		v.names.set(e.Node, e.Name)
+	}
 	v.board.Event(e)
 	if v.trace != nil {
 		v.trace.Event(e)
@@ -120,6 +129,7 @@ func (v *watched) Action(at time.Time, a group.Action) {
 // Progress takes how far a worker of ours is.
 func (v *watched) Progress(at time.Time, attempt, rank int, p *wanrunv1.Progress) {
 	v.board.Progress(at, attempt, rank, p)
+	v.memory.Progress(at, attempt, rank, p)
 	if v.trace != nil {
 		v.trace.Progress(at, attempt, rank, p)
 	}
@@ -134,7 +144,12 @@ func (v *watched) Line(l node.Line) {
 }
 
 // Sample takes what was seen of a rank.
-func (v *watched) Sample(s node.Sample) { v.board.Sample(s) }
+func (v *watched) Sample(s node.Sample) {
+	v.board.Sample(s)
+	if !v.ours {
+		v.memory.Sample(s)
+	}
+}
 
 // Status is what is known now.
 func (v *watched) Status() jobs.Status { return v.board.Status() }
@@ -143,6 +158,14 @@ func (v *watched) Status() jobs.Status { return v.board.Status() }
 func (v *watched) Stop(by string) {
 	select {
 	case v.requests <- launch.Request{Stop: by}:
+	case <-v.over:
+	}
+}
+
+// Drain lets the ranks save what they have and end.
+func (v *watched) Drain(why string) {
+	select {
+	case v.requests <- launch.Request{Drain: why}:
 	case <-v.over:
 	}
 }

@@ -26,6 +26,12 @@ func run(args []string) ends.Code {
 		fmt.Println("wanworker", version.Version)
 		return ends.Done
 	}
+	if len(args) == 1 && args[0] == "plan" {
+		return worker.PlanMain(context.Background(), os.Stdin, os.Stdout)
+	}
+	if len(args) == 1 && args[0] == "devices" {
+		return worker.DevicesMain(os.Getenv("WANRUN_NVML"), os.Stdout)
+	}
 	socket := os.Getenv("WANRUN_CONTROL")
 	if len(args) > 0 || socket == "" {
 		fmt.Fprintln(os.Stderr, "wanworker is one rank of a job and is started by wanrun; see wanrun --help")
@@ -45,8 +51,9 @@ func run(args []string) ends.Code {
 	encoder.EncodeTime = zapcore.ISO8601TimeEncoder
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(encoder), zapcore.Lock(os.Stderr), level)).With(zap.Int("rank", rank))
 
-	// Ctrl-C is the launcher's to handle: it tells its workers.
-	signal.Ignore(syscall.SIGINT)
+	// Ctrl-C is the launcher's to handle: it tells its workers. So are the warnings of a
+	// scheduler, which Slurm sends to every process of a step. ffmpeg inherits this.
+	signal.Ignore(syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
@@ -54,7 +61,15 @@ func run(args []string) ends.Code {
 		<-terminated
 		cancel(ends.Errorf(ends.Terminated, "stopped by SIGTERM"))
 	}()
-	err = worker.Run(ctx, worker.Config{Socket: socket, Token: os.Getenv("WANRUN_TOKEN"), Rank: rank, Size: size, Build: version.Version, Log: log})
+	config := worker.Config{Socket: socket, Token: os.Getenv("WANRUN_TOKEN"), Rank: rank, Size: size, Build: version.Version, Log: log,
+		NVML: os.Getenv("WANRUN_NVML")}
+	if visible, set := os.LookupEnv("CUDA_VISIBLE_DEVICES"); set {
+		config.Visible = &visible
+	}
+	if local, err := strconv.Atoi(os.Getenv("LOCAL_RANK")); err == nil {
+		config.LocalRank = local
+	}
+	err = worker.Run(ctx, config)
 	if err != nil {
 		log.Debug("ends", zap.Error(err))
 	}

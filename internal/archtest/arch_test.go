@@ -39,6 +39,8 @@ var rules = []struct {
 	{"internal/noise", nil, []string{}},
 	{"internal/task", nil, []string{}},
 	{"internal/ends", nil, []string{}},
+	{"internal/runfolder", nil, []string{"golang.org/x/sys"}},
+	{"internal/plan", []string{"pkg/sharding"}, []string{}},
 	{"internal/media", []string{"internal/media"}, []string{"golang.org/x/image", "golang.org/x/sys"}},
 	{"internal/control", []string{"proto", "internal/ends", "internal/peercred"}, nil},
 	// What a scheduler, the kernel and /sys say of this process: pure parsing.
@@ -53,11 +55,15 @@ var rules = []struct {
 	{"internal/guard", []string{"internal/cgroup"}, []string{"golang.org/x/sys"}},
 	{"internal/node", []string{"proto", "internal/ends", "internal/control", "internal/guard", "internal/output", "internal/watch", "internal/cgroup", "internal/placement", "internal/environ", "internal/slurm", "internal/node", "internal/jobs/owner"}, nil},
 	{"internal/jobs", []string{"proto", "internal/node", "internal/control/group", "internal/peercred", "internal/environ", "internal/ends", "internal/jobs"}, nil},
+	{"internal/top", []string{"internal/jobs"}, []string{}},
+	{"internal/timeline", []string{"proto", "internal/node"}, []string{}},
+	{"internal/vram", nil, []string{"github.com/NVIDIA/go-nvml"}},
 	{"internal/output", []string{"internal/node", "internal/environ", "internal/settings"}, nil},
 	{"internal/watch", []string{"internal/node", "internal/cgroup", "internal/slurm", "internal/environ", "internal/control/group"}, nil},
 	{"internal/agents", []string{"proto", "internal/ends", "internal/control", "internal/node", "internal/environ", "internal/placement"}, nil},
-	{"internal/settings", []string{"internal/task", "internal/ends", "internal/noise", "internal/sampler", "internal/placement", "internal/control/group", "pkg/sharding"}, nil},
-	{"cmd/launcher", []string{"proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/environ", "internal/slurm", "internal/placement", "internal/cgroup", "internal/launch", "internal/guard", "internal/node", "internal/agents", "internal/output", "internal/watch", "internal/jobs", "internal/tokenizer", "internal/version", "examples"}, nil},
+	{"internal/settings", []string{"internal/runfolder", "internal/task", "internal/ends", "internal/noise", "internal/sampler", "internal/placement", "internal/control/group", "internal/plan", "pkg/sharding"}, nil},
+	{"internal/doctor", []string{"internal/ends", "internal/environ", "internal/output", "internal/settings", "internal/watch"}, []string{}},
+	{"cmd/launcher", []string{"internal/doctor", "internal/runfolder", "proto", "internal/ends", "internal/control", "internal/task", "internal/media", "internal/settings", "internal/environ", "internal/slurm", "internal/placement", "internal/cgroup", "internal/launch", "internal/guard", "internal/node", "internal/agents", "internal/output", "internal/watch", "internal/jobs", "internal/timeline", "internal/top", "internal/plan", "internal/tokenizer", "internal/version", "examples"}, nil},
 }
 
 // cgoTrees are the only packages that may import "C".

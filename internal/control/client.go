@@ -29,6 +29,8 @@ type Session struct {
 	wake     chan struct{}
 	reported bool
 	received chan struct{} // closed when the launcher has ended the stream
+	drain    chan struct{} // closed when it wants the work saved and ended
+	drainErr error         // why; set before drain is closed
 	done     sync.WaitGroup
 }
 
@@ -43,7 +45,8 @@ func Attach(ctx context.Context, socket string, hello *wanrunv1.Hello, dump func
 	if err != nil {
 		return nil, nil, ends.Errorf(ends.CannotStart, "control socket %q: %w", socket, err)
 	}
-	s := &Session{conn: conn, dump: dump, wake: make(chan struct{}, 1), received: make(chan struct{})}
+	s := &Session{conn: conn, dump: dump, wake: make(chan struct{}, 1), received: make(chan struct{}),
+		drain: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	streamCtx, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	s.hangUp = hangUp
@@ -152,11 +155,38 @@ func (s *Session) receive() {
 			return
 		}
 		if a := m.GetAbort(); a != nil {
-			s.cancel(abortError(a))
+			s.abort(a)
 		}
 		if d := m.GetDump(); d != nil && s.dump != nil {
 			s.dump(d.GetFile())
 		}
+	}
+}
+
+// abort takes the launcher's wish that the work ends: one of class ends.Retry leaves it
+// time to save.
+func (s *Session) abort(a *wanrunv1.Abort) {
+	err := abortError(a)
+	switch {
+	case ends.CodeOf(err) != ends.Retry:
+		s.cancel(err)
+	case s.drainErr == nil: // only this goroutine writes it
+		s.drainErr = err
+		close(s.drain)
+	}
+}
+
+// Drain is closed when the launcher wants the work to be saved and to end. Context is not
+// done then: that is the worker's to see to.
+func (s *Session) Drain() <-chan struct{} { return s.drain }
+
+// DrainCause is why, of class ends.Retry, once Drain is closed; nil before.
+func (s *Session) DrainCause() error {
+	select {
+	case <-s.drain:
+		return s.drainErr
+	default:
+		return nil
 	}
 }
 

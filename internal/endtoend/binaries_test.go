@@ -71,7 +71,7 @@ func wanrun(t *testing.T, dir string, args ...string) ended {
 // cleanEnv is the environment without wanrun's own variables, with its temporary
 // files in a folder that the test can look into.
 func cleanEnv(dir string) []string {
-	env := []string{"TMPDIR=" + dir}
+	env := []string{"TMPDIR=" + dir, "XDG_RUNTIME_DIR=" + runtimeDir()} // where jobs register, which outlasts them
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "WANRUN_") && !strings.HasPrefix(v, "TMPDIR=") && !strings.HasPrefix(v, "XDG_RUNTIME_DIR=") {
 			env = append(env, v)
@@ -101,4 +101,13 @@ func files(t *testing.T, dir string) (names []string) {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// runtimeDir is a folder of the tests' own, of this user alone.
+func runtimeDir() string {
+	dir := filepath.Join(bin, "runtime")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		panic(err) // bin is ours
+	}
+	return dir
 }

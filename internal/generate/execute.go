@@ -35,6 +35,7 @@ type execution struct {
 	result  Result
 	// hostWeights are those of the phase: see PhaseResult.
 	hostWeights int64
+	tally       tally
 
 	// What passes between phases, on the host.
 	context, negative []float32 // T5's output for the real tokens [L, TextDim]
@@ -53,7 +54,7 @@ func (r *Run) Execute(ctx context.Context, b tensor.Backend, space *tensor.Space
 	e := &execution{Run: r, ctx: ctx, backend: b, space: space, sink: sink, host: host,
 		result: Result{Width: r.Width(), Height: r.Height(), Frames: r.Frames()}}
 	var err error
-	if e.ranks, err = join(ctx, world, r.job.Spread, r.spec.DiT.NumHeads); err == nil {
+	if e.ranks, err = join(ctx, world, r.job.Spread, r.spec.DiT.NumHeads, r.lone); err == nil {
 		err = e.phases()
 	}
 	if err != nil && world != nil {
@@ -72,10 +73,10 @@ func (e *execution) phases() error {
 		run  func(ops tensor.Ops) error
 		skip bool
 	}{
-		{PhaseTextEncode, e.textEncode, false},
-		{PhaseImageEncode, e.imageEncode, !e.hasPicture()},
-		{PhaseVAEEncode, e.vaeEncode, !e.hasPicture()},
-		{PhaseDenoise, e.denoise, false},
+		{PhaseTextEncode, e.textEncode, e.decodeOnly},
+		{PhaseImageEncode, e.imageEncode, e.decodeOnly || !e.hasPicture()},
+		{PhaseVAEEncode, e.vaeEncode, e.decodeOnly || !e.hasPicture()},
+		{PhaseDenoise, e.denoise, e.decodeOnly},
 		{PhaseVAEDecode, e.vaeDecode, false},
 	} {
 		if p.skip {
@@ -97,6 +98,7 @@ func (e *execution) phase(name string, run func(tensor.Ops) error) error {
 	}
 	e.space.ResetPeaks()
 	e.hostWeights = 0
+	e.beginTally()
 	if !e.ranks.alone() {
 		e.ranks.world.Enter(comm.Place{Phase: name})
 	}
@@ -110,7 +112,7 @@ func (e *execution) phase(name string, run func(tensor.Ops) error) error {
 		err = syncErr
 	}
 	e.result.Phases = append(e.result.Phases, PhaseResult{Name: name, Seconds: e.host.Now().Sub(start).Seconds(),
-		Peak: e.space.Peaks(), HostWeights: e.hostWeights, RSSPeak: e.host.RSSPeak()})
+		Peak: e.space.Peaks(), HostWeights: e.hostWeights, RSSPeak: e.host.RSSPeak(), Work: e.endTally()})
 	for p, a := range e.space {
 		a.Release(marks[p])
 	}
@@ -139,7 +141,7 @@ func (e *execution) textEncode(ops tensor.Ops) error {
 	progress := func(done, total int) { e.progress(PhaseTextEncode, done, total) }
 	if e.job.Spread.ShardT5 && !e.ranks.alone() {
 		err := e.withStore(ops, e.t5Units(), e.src.t5, e.textDType(),
-			fsdp.Options{Group: e.ranks.weights, Rest: fsdp.InFile, Phase: PhaseTextEncode, OnAcquire: progress},
+			fsdp.Options{Group: e.ranks.weights, Rest: fsdp.InFile, Phase: PhaseTextEncode, OnAcquire: progress}, storedBF16,
 			func(w nn.Weights) error { return encode(ops, w, []int{0, 1}) })
 		if err != nil {
 			return err
@@ -147,7 +149,10 @@ func (e *execution) textEncode(ops tensor.Ops) error {
 	} else {
 		store := weights.NewStream(e.t5Units(), e.src.t5, e.textDType())
 		store.OnAcquire = progress
-		e.owned(ops, len(prompts), func(ops tensor.Ops, which []int) { ops.Fail(encode(ops, store, which)) })
+		e.owned(ops, len(prompts), func(ops tensor.Ops, which []int) {
+			e.reads(e.t5Units(), storedBF16, e.textDType(), nn.Bytes(e.t5Units(), e.textDType()))
+			ops.Fail(encode(ops, store, which))
+		})
 		if err := ops.Err(); err != nil {
 			return err
 		}
@@ -186,9 +191,10 @@ func (e *execution) imageEncode(ops tensor.Ops) error {
 	model := clip.New(c, store, e.job.DType)
 	features := make([][]float32, len(pictures))
 	e.owned(ops, len(pictures), func(ops tensor.Ops, which []int) {
+		e.reads(e.clipUnits(), storedF32, e.job.DType, nn.Bytes(e.clipUnits(), e.job.DType)*int64(len(which)))
 		for _, i := range which {
 			ops.Scope(func() {
-				features[i] = ops.Floats(model.Encode(ops, picture.ClipInput(pictures[i], c.ImageSize, c.Mean, c.Std)))
+				features[i] = ops.Floats(model.Encode(ops, e.clipInput(pictures[i])))
 			})
 		}
 	})
@@ -204,7 +210,7 @@ func (e *execution) imageEncode(ops tensor.Ops) error {
 // last) is the picture and whose other frames are mid-grey.
 func (e *execution) vaeEncode(ops tensor.Ops) error {
 	h, w, frames := e.Height(), e.Width(), e.job.FrameNum
-	first := picture.BicubicHWC(e.job.First, h, w)
+	first := e.resize(e.job.First, h, w)
 	last := -1
 	var lastHWC []float32
 	if e.job.Kind == "flf2v" {
@@ -212,8 +218,10 @@ func (e *execution) vaeEncode(ops tensor.Ops) error {
 		if err != nil {
 			return ends.As(ends.BadInput, err)
 		}
-		lastHWC, last = picture.FitLast(p, h, w), frames-1
+		lastHWC, last = e.fitLast(p, h, w), frames-1
 	}
+	e.reads(vae.EncoderUnits(e.spec.VAE), storedF32, tensor.F32, nn.Bytes(vae.EncoderUnits(e.spec.VAE), tensor.F32))
+	e.holds(2*len(first) + len(lastHWC) + 2*e.spec.VAE.ZDim*e.latT*e.latH*e.latW)
 	resident := weights.Load(ops, vae.EncoderUnits(e.spec.VAE), e.src.vae, tensor.F32)
 	grey := make([]float32, h*w*3)
 	encoder := vae.NewEncoder(e.spec.VAE, resident, tensor.F32)
@@ -262,15 +270,21 @@ func (e *execution) toDevice(ops tensor.Ops, x []float32) tensor.Tensor {
 // denoise runs the sampler from noise to the clean latent. Every rank runs the
 // sampler on the same numbers; the predictions are made together.
 func (e *execution) denoise(ops tensor.Ops) error {
-	e.latent = make([]float32, e.spec.DiT.OutDim*e.latT*e.latH*e.latW)
-	noise.Fill(e.latent, e.job.Seed, e.job.NoiseKind)
 	solver, err := sampler.New(e.job.Solver, e.job.Steps, e.job.Shift)
 	if err != nil {
 		return ends.As(ends.BadInput, err)
 	}
-	e.job.Dump.floats("noise", e.latent, e.latentShape()...)
+	if e.resumed {
+		err = e.restore(ops, solver)
+	} else {
+		e.drawNoise()
+	}
+	if err != nil {
+		return err
+	}
+	e.holds(e.denoiseArrays() * len(e.latent))
 	e.job.Dump.ints("timesteps", solver.Timesteps())
-	e.progress(PhaseDenoise, 0, e.job.Steps)
+	e.progress(PhaseDenoise, e.from, e.job.Steps)
 
 	model := wan.New(e.spec.DiT, nil, e.job.DType)
 	model.Seq = e.ranks.sequence()
@@ -289,6 +303,15 @@ func (e *execution) denoise(ops tensor.Ops) error {
 	})
 }
 
+// drawNoise makes the latent that the first step starts from.
+func (e *execution) drawNoise() {
+	e.latent = make([]float32, e.latentLen())
+	if !e.planning {
+		noise.Fill(e.latent, e.job.Seed, e.job.NoiseKind)
+	}
+	e.job.Dump.floats("noise", e.latent, e.latentShape()...)
+}
+
 func (e *execution) latentShape() []int { return []int{e.spec.DiT.OutDim, e.latT, e.latH, e.latW} }
 
 // sample runs the steps. Conditional and unconditional predictions are two branches
@@ -302,7 +325,14 @@ func (e *execution) sample(ops tensor.Ops, model *wan.Model, conds []*wan.Cond, 
 	for b := range own {
 		own[b] = make([]float32, len(e.latent))
 	}
+	e.beginSteps()
 	for i, t := range solver.Timesteps() {
+		if i < e.from {
+			continue
+		}
+		if err := e.drained(solver); err != nil {
+			return fmt.Errorf("before step %d of %d: %w", i+1, e.job.Steps, err)
+		}
 		e.job.Dump.step("latent_before_step", e.latent, e.latentShape()...)
 		together := len(conds)
 		if e.job.Spread.BranchesApart {
@@ -315,6 +345,9 @@ func (e *execution) sample(ops tensor.Ops, model *wan.Model, conds []*wan.Cond, 
 		if err := ops.Err(); err != nil {
 			return fmt.Errorf("step %d of %d: %w", i+1, e.job.Steps, err)
 		}
+		if e.planning {
+			break // the sampler takes no memory of a backend
+		}
 		e.job.Dump.step("pred_cond", pred[0], e.latentShape()...)
 		e.job.Dump.step("pred_uncond", pred[1], e.latentShape()...)
 		sampler.ClassifierFreeGuidance(pred[0], pred[0], pred[1], float32(e.job.GuideScale))
@@ -323,6 +356,9 @@ func (e *execution) sample(ops tensor.Ops, model *wan.Model, conds []*wan.Cond, 
 		}
 		if err := finite(e.latent); err != nil {
 			return fmt.Errorf("step %d of %d: %w", i+1, e.job.Steps, err)
+		}
+		if err := e.save(solver); err != nil {
+			return err
 		}
 		e.progress(PhaseDenoise, i+1, e.job.Steps)
 	}
@@ -376,6 +412,11 @@ func finite(x []float32) error {
 // vaeDecode hands the frames on as they are finished: each rank decodes its rows,
 // the first collects the frames, as bytes, and writes them.
 func (e *execution) vaeDecode(ops tensor.Ops) error {
+	e.reads(vae.DecoderUnits(e.spec.VAE), storedF32, tensor.F32, nn.Bytes(vae.DecoderUnits(e.spec.VAE), tensor.F32))
+	if e.decodeOnly {
+		e.takeLatent(ops, PhaseVAEDecode)
+		e.job.Dump.floats("final_latent", e.latent, e.latentShape()...)
+	}
 	resident := weights.Load(ops, vae.DecoderUnits(e.spec.VAE), e.src.vae, tensor.F32)
 	zTHWC := e.toDevice(ops.Using(tensor.Latents), e.latent)
 	decoder := vae.NewDecoder(e.spec.VAE, resident, tensor.F32)
@@ -416,6 +457,7 @@ func (e *execution) writeFrames(ops tensor.Ops, frames tensor.Tensor) error {
 	if err := ops.Err(); err != nil {
 		return err
 	}
+	e.tally.work.HostArrays = max(e.tally.work.HostArrays, int64(len(rgb)))
 	e.job.Dump.frames(rgb, e.Height(), e.Width())
 	frame := 3 * e.Height() * e.Width()
 	for i := 0; i < len(rgb); i += frame {

@@ -76,6 +76,13 @@ type Host struct {
 	// working: so many of them compute, while the others wait. It is not used
 	// concurrently with the run's own; close ends it. nil keeps to the run's own.
 	Wide func(working int) (b tensor.Backend, close func())
+	// Save is called on the first rank before and after steps, and may keep the state,
+	// whose slices are the run's own, for a later Continue; nil keeps none. Its error ends
+	// the run.
+	Save func(Saved) error
+	// Draining says that the run shall end before its next step, with ErrDrained; nil
+	// never does.
+	Draining func() bool
 }
 
 // Sink takes the finished frames, in order: RGB bytes, row by row. It does not
@@ -111,6 +118,7 @@ type PhaseResult struct {
 	// share, the first of them counts alone.
 	HostWeights int64
 	RSSPeak     int64 // of the process so far
+	Work        Work  // of a plan
 }
 
 // Result is what a run took.

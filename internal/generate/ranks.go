@@ -49,10 +49,14 @@ type ranks struct {
 }
 
 // join makes the groups. It is a collective. Sub-groups of what failed are closed
-// with the world.
-func join(ctx context.Context, world comm.Group, s Spread, heads int) (*ranks, error) {
+// with the world. lone makes the group of a rank that is alone.
+func join(ctx context.Context, world comm.Group, s Spread, heads int, lone func() comm.Group) (*ranks, error) {
 	r := &ranks{}
 	if world == nil || world.Size() == 1 {
+		if s.Rest != fsdp.OnDevice { // a store of one rank's own
+			r.dit = lone()
+			r.closers = append(r.closers, r.dit.Close)
+		}
 		return r, nil
 	}
 	if err := s.Mesh.Check(world.Size(), heads); err != nil {

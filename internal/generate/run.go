@@ -9,6 +9,7 @@ import (
 
 	"github.com/wanrun/wanrun/internal/backend/meta"
 	"github.com/wanrun/wanrun/internal/checkpoint"
+	"github.com/wanrun/wanrun/internal/comm/local"
 	commmeta "github.com/wanrun/wanrun/internal/comm/meta"
 	"github.com/wanrun/wanrun/internal/ends"
 	"github.com/wanrun/wanrun/internal/media/picture"
@@ -35,6 +36,15 @@ type Run struct {
 	latT, latH, latW int
 	// dumping says that the run keeps what it computes. It moves more between ranks.
 	dumping bool
+	// resumed says that the run goes on before step from, with decodeOnly after the last;
+	// saved is what from, on the first rank. See Continue.
+	resumed, decodeOnly bool
+	from                int
+	saved               *Saved
+	// planning says that no number matters, so that the host computes none. One step then
+	// stands for wholeSteps.
+	planning   bool
+	wholeSteps int
 	// Notices are remarks for the user on inputs that were changed.
 	Notices []string
 }
@@ -61,7 +71,7 @@ func Prepare(ctx context.Context, job Job, ckpt *checkpoint.Checkpoint) (*Run, e
 		r.size,
 	} {
 		if err := step(); err != nil {
-			return nil, ends.As(ends.BadInput, err)
+			return nil, ends.As(ends.BadInput, errors.Join(err, r.Close()))
 		}
 	}
 	return r, nil
@@ -170,10 +180,11 @@ func (r *Run) size() error {
 func (r *Run) Plan(ctx context.Context, like tensor.Backend, host Host) ([]*Result, error) {
 	planned := *r
 	planned.src = sources{}
-	planned.job.Steps = 1
+	planned.planning, planned.wholeSteps, planned.job.Steps = true, r.job.Steps-r.from, 1
+	planned.from, planned.saved = 0, nil
 	planned.job.Dump = nil
 	host.Progress = func(Progress) {}
-	host.Wide = nil
+	host.Wide, host.Save, host.Draining = nil, nil, nil
 	size := max(r.job.Spread.Mesh.Size(), 1)
 	if size == 1 {
 		result, err := planned.Execute(ctx, meta.New(like), tensor.Unlimited(), nil, Discard{}, host)
@@ -192,6 +203,14 @@ func (r *Run) Plan(ctx context.Context, like tensor.Backend, host Host) ([]*Resu
 	}
 	wg.Wait()
 	return results, firstCause(errs)
+}
+
+// lone returns the group of a rank that is alone.
+func (r *Run) lone() comm.Group {
+	if r.planning {
+		return commmeta.New(1, nil)[0]
+	}
+	return local.New(1, nil)[0]
 }
 
 // firstCause returns the error of a rank that failed by itself, rather than because

@@ -32,6 +32,7 @@ type Board struct {
 	s       Status
 	heard   []time.Time // by node
 	beats   []time.Time // by rank, of the latest attempt
+	paces   []pace      // by rank, of the latest attempt
 	bytes   map[int]int64
 	dropped map[int]int64
 	begun   time.Time // what the latest attempt's start is counted from
@@ -66,6 +67,7 @@ func (b *Board) Status() Status {
 		r.LogBytes, r.LogDropped = b.bytes[r.Rank], b.dropped[r.Rank]
 		if r.State == RankUp || r.State == RankFailing {
 			r.Age = age(s.Now, b.beats[i])
+			r.ETA = b.paces[i].eta(s.Now)
 		}
 	}
 	return s
@@ -247,7 +249,7 @@ func (b *Board) startAttempt(a group.Action) {
 	}
 	b.s.Attempt, b.s.World, b.s.State = a.Attempt, len(a.Table), Gathering
 	b.s.StartSeconds, b.failed, b.ending = nil, time.Time{}, false
-	b.s.Ranks, b.beats = make([]Rank, len(a.Table)), make([]time.Time, len(a.Table))
+	b.s.Ranks, b.beats, b.paces = make([]Rank, len(a.Table)), make([]time.Time, len(a.Table)), make([]pace, len(a.Table))
 	for i, p := range a.Table {
 		host := ""
 		if p.Node >= 0 && p.Node < len(b.s.Nodes) {
@@ -269,8 +271,19 @@ func (b *Board) Progress(at time.Time, attempt, rank int, p *wanrunv1.Progress) 
 	b.beat(r, at)
 	r.Where = node.Where(p)
 	r.Ready = r.Ready || r.State == RankUp
-	if n := p.GetDeviceBytes(); n > 0 {
-		r.GPU = &n
+	r.Phase, r.Done, r.Total = p.GetPhase(), p.GetDone(), p.GetTotal()
+	b.paces[rank].update(at, p)
+	m := p.GetMemory()
+	if n := p.GetDeviceBytes(); n > 0 || m.GetHeld() > 0 {
+		r.Arena = &n
+	}
+	if m == nil {
+		return
+	}
+	r.Reserved, r.Anonymous, r.GPUUnknown = m.Held, m.RssAnonymous, m.GetGpuUnknown()
+	r.GPU, r.GPUUsed, r.GPUTotal, r.GPUName = nil, nil, nil, m.GetGpu().GetName()
+	if g := m.GetGpu(); g != nil {
+		r.GPU, r.GPUUsed, r.GPUTotal = g.Own, g.Used, g.Total
 	}
 }
 

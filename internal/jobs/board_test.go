@@ -118,7 +118,7 @@ func TestBoard(t *testing.T) {
 		}
 		if e.at == 800 {
 			r, q := s.Ranks[0], s.Ranks[1]
-			if r.Where != "denoise (1 of 12)" || *r.Age != 0 || *r.RSS != 1<<20 || r.RSSPeak != nil || *r.CPU != 3 || *r.GPU != 5<<30 || r.Proc != "R" || r.Host != "gpu-01" || r.Pid != 100 {
+			if r.Where != "denoise (1 of 12)" || *r.Age != 0 || *r.RSS != 1<<20 || r.RSSPeak != nil || *r.CPU != 3 || *r.Arena != 5<<30 || r.GPU != nil || r.GPUTotal != nil || r.Proc != "R" || r.Host != "gpu-01" || r.Pid != 100 {
 				t.Errorf("rank 0: %+v", r)
 			}
 			if *q.Age != 0.09 || q.LogBytes != 6 || q.LogDropped != 2 || q.RSS != nil || *s.Nodes[1].Age != 0.09 {

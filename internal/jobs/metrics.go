@@ -144,7 +144,12 @@ var rankFamilies = []struct {
 	{"wanrun_rank_rss_bytes", "gauge", "Resident memory of the rank's process.", func(r Rank) (float64, bool) { return known(r.RSS) }},
 	{"wanrun_rank_rss_peak_bytes", "gauge", "Its peak.", func(r Rank) (float64, bool) { return known(r.RSSPeak) }},
 	{"wanrun_rank_cpu_seconds_total", "counter", "CPU time of the rank's process and what it started.", func(r Rank) (float64, bool) { return known(r.CPU) }},
+	{"wanrun_rank_rss_anonymous_bytes", "gauge", "Of that, what no file is behind.", func(r Rank) (float64, bool) { return known(r.Anonymous) }},
+	{"wanrun_rank_arena_bytes", "gauge", "What is in use of the memory that the rank reserved.", func(r Rank) (float64, bool) { return known(r.Arena) }},
+	{"wanrun_rank_reserved_bytes", "gauge", "All of that.", func(r Rank) (float64, bool) { return known(r.Reserved) }},
 	{"wanrun_rank_gpu_memory_bytes", "gauge", "Memory of the GPU that the rank holds.", func(r Rank) (float64, bool) { return known(r.GPU) }},
+	{"wanrun_rank_gpu_used_bytes", "gauge", "Memory of the rank's GPU that is in use by all processes.", func(r Rank) (float64, bool) { return known(r.GPUUsed) }},
+	{"wanrun_rank_gpu_total_bytes", "gauge", "Memory of the rank's GPU.", func(r Rank) (float64, bool) { return known(r.GPUTotal) }},
 	{"wanrun_log_bytes_total", "counter", "Bytes of lines that the rank has printed.", func(r Rank) (float64, bool) { return float64(r.LogBytes), true }},
 	{"wanrun_log_lines_dropped_total", "counter", "Lines that did not reach the console, because nobody took them.", func(r Rank) (float64, bool) { return float64(r.LogDropped), true }},
 }

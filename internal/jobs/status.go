@@ -78,12 +78,28 @@ type Rank struct {
 	// phase and says so; another program was started.
 	Ready bool `json:"ready"`
 	// Age is the time since its last sign of life.
-	Age        *float64 `json:"heartbeat_age_seconds"`
-	RSS        *int64   `json:"rss_bytes"`
-	RSSPeak    *int64   `json:"rss_peak_bytes"`
-	CPU        *float64 `json:"cpu_seconds"`
-	Proc       string   `json:"proc_state"` // of /proc: R, S, D, T, Z
-	GPU        *int64   `json:"gpu_bytes"`
+	Age     *float64 `json:"heartbeat_age_seconds"`
+	RSS     *int64   `json:"rss_bytes"`
+	RSSPeak *int64   `json:"rss_peak_bytes"`
+	CPU     *float64 `json:"cpu_seconds"`
+	Proc    string   `json:"proc_state"` // of /proc: R, S, D, T, Z
+	// Arena is what is in use of the memory that the rank reserved, Reserved all of that.
+	Arena     *int64 `json:"arena_bytes"`
+	Reserved  *int64 `json:"reserved_bytes"`
+	Anonymous *int64 `json:"rss_anonymous_bytes"`
+	// GPU is what the rank's process has of its GPU's memory, GPUUsed what all processes
+	// have.
+	GPU        *int64 `json:"gpu_bytes"`
+	GPUUsed    *int64 `json:"gpu_used_bytes"`
+	GPUTotal   *int64 `json:"gpu_total_bytes"`
+	GPUName    string `json:"gpu_name"`
+	GPUUnknown string `json:"gpu_unknown"` // why nothing is known of a GPU
+	// Phase, Done and Total are what Where says of a worker of ours, and ETA is how long the
+	// phase will still take if the rest goes like what is done.
+	Phase      string   `json:"phase"`
+	Done       int32    `json:"done"`
+	Total      int32    `json:"total"`
+	ETA        *float64 `json:"eta_seconds"`
 	LogBytes   int64    `json:"log_bytes"`   // lines so far, in all attempts
 	LogDropped int64    `json:"log_dropped"` // lines that nobody took in time
 	Code       *int     `json:"code"`        // its exit code once it has ended by itself

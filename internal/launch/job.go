@@ -59,7 +59,7 @@ type Plan struct {
 
 func planOf(s settings.Settings) Plan {
 	p := Plan{Ranks: s.World, CFG: s.CFG, Ring: s.Ring, Ulysses: s.Ulysses, DiTFSDP: s.DiTFSDP, T5FSDP: s.T5FSDP, CompatPadding: s.CompatPadding}
-	if p.Ranks > 1 && (s.DiTFSDP || s.OffloadDiT != settings.OnDevice) {
+	if (p.Ranks > 1 && s.DiTFSDP) || s.OffloadDiT != settings.OnDevice {
 		p.OffloadDiT = s.OffloadDiT
 	}
 	if s.DiTFSDP || s.T5FSDP {
@@ -117,5 +117,7 @@ func Job(s settings.Settings, build string) (*wanrunv1.Job, error) {
 		ContactSheet: s.ContactSheet, SettingsJson: string(stored), Threads: int32(s.Threads), ScanWeights: s.ScanWeights,
 		Cfg: int32(s.CFG), Ring: int32(s.Ring), Ulysses: int32(s.Ulysses), DitFsdp: s.DiTFSDP, T5Fsdp: s.T5FSDP,
 		OffloadDit: s.OffloadDiT, CompatPadding: s.CompatPadding, CfgBranches: s.CFGBranches, FsdpSize: int32(s.FSDPSize),
+		RunDir: s.RunDir, SaveEvery: int32(s.SaveEvery), KeepRunDir: s.KeepRunDir,
+		MemLimit: s.MemLimit,
 	}, nil
 }

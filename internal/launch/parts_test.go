@@ -238,6 +238,7 @@ func TestJob(t *testing.T) {
 	s := someSettings()
 	s.DiTFSDP, s.T5FSDP, s.CompatPadding, s.FSDPSize, s.CFGBranches = true, true, true, 2, settings.Auto
 	s.FSDPSize, s.CFGBranches = 2, settings.Apart
+	s.RunDir, s.SaveEvery, s.KeepRunDir, s.MemLimit = "run", 2, true, 1<<30
 	s.Size, s.LastImage, s.ExifOrient, s.Compat, s.ScanWeights = task.Size{Width: 64, Height: 48}, "last.png", true, true, true
 	job, err := Job(s, "b1")
 	if err != nil {
@@ -245,7 +246,11 @@ func TestJob(t *testing.T) {
 	}
 	fields := job.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
-		if name := fields.Get(i).Name(); name != "world" && !job.ProtoReflect().Has(fields.Get(i)) { // the node's agent sets that
+		switch fields.Get(i).Name() {
+		case "world", "resume", "resume_args": // of the node's agent, and of `wanrun resume`
+			continue
+		}
+		if !job.ProtoReflect().Has(fields.Get(i)) {
 			t.Errorf("%s is not set", fields.Get(i).Name())
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/wanrun/wanrun/internal/control/group"
 	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/placement"
 	"github.com/wanrun/wanrun/internal/settings"
 	wanrunv1 "github.com/wanrun/wanrun/proto/wanrun/v1"
 )
@@ -37,6 +38,24 @@ type File struct {
 	Notices  []string                  `json:"notices"`
 	Command  []string                  `json:"command,omitempty"` // of any program
 	Attempts []Attempt                 `json:"attempts"`          // each life of the group
+	Place    Place                     `json:"placement"`
+}
+
+// Place is where the job ran, as its scheduler said.
+type Place struct {
+	Source   string     `json:"source"` // "slurm", "alone" and so on; "" if that was not found out
+	JobID    string     `json:"job_id"` // "" if nobody gave one
+	Nodes    int        `json:"nodes"`
+	Restarts int        `json:"restarts"` // by the scheduler before this run, as Slurm's requeues
+	End      *time.Time `json:"end"`      // the scheduler's time limit; null if none was said
+}
+
+func newPlace(p placement.Placement) Place {
+	f := Place{Source: string(p.Source), JobID: p.JobID, Nodes: p.NumNodes, Restarts: p.Restarts}
+	if !p.End.IsZero() {
+		f.End = &p.End
+	}
+	return f
 }
 
 // Attempt is one life of the group of ranks.
@@ -115,6 +134,7 @@ type Rank struct {
 	Seconds float64 `json:"seconds"`
 	Bytes   Bytes   `json:"bytes"`
 	Phases  []Phase `json:"phases"`
+	GPU     *GPU    `json:"gpu"` // null if nothing is known of one
 }
 
 // Last is the last that a rank said of its progress, Seconds after the run's start.
@@ -123,6 +143,19 @@ type Last struct {
 	Done    int32   `json:"done"`
 	Total   int32   `json:"total"`
 	Seconds float64 `json:"seconds"`
+}
+
+// GPU is a rank's GPU as the driver sees it. null is unknown.
+type GPU struct {
+	Name     string   `json:"name"`
+	UUID     string   `json:"uuid"`
+	PCI      string   `json:"pci"`
+	NUMA     *int32   `json:"numa"`
+	Total    *int64   `json:"total_bytes"`
+	OwnPeak  *int64   `json:"own_peak_bytes"`
+	UsedPeak *int64   `json:"used_peak_bytes"` // of all processes
+	ECC      *int64   `json:"ecc_uncorrected"`
+	Events   []string `json:"events"`
 }
 
 // Phase is one phase of a rank, with bytes by purpose.
@@ -135,6 +168,10 @@ type Phase struct {
 	// Weights at rest in host memory; what ranks of a node share, one of them counts.
 	HostPredicted int64 `json:"host_predicted"`
 	HostUsed      int64 `json:"host_used"`
+	// Peaks as they were seen each second and at the phase's ends; null if not known.
+	AnonymousPeak *int64 `json:"rss_anonymous_peak"`
+	GPUOwnPeak    *int64 `json:"gpu_own_peak"`
+	GPUUsedPeak   *int64 `json:"gpu_used_peak"`
 }
 
 // NewFile puts a report together. r is the zero Result, but for its code and error, if
@@ -144,7 +181,8 @@ func NewFile(r Result, s settings.Settings, build string) File {
 		Versions: Versions{Build: build, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH},
 		Started:  r.Started, Seconds: r.Seconds,
 		Exit: Exit{Code: int(r.Code), Class: r.Code.String(), Error: r.Error, Phase: r.Phase, Rank: r.Failed},
-		Seed: s.Seed, Plan: planOf(s), Ranks: []Rank{}, Settings: map[string]settings.Value{}, Notices: append([]string{}, s.Notices...)}
+		Seed: s.Seed, Plan: planOf(s), Ranks: []Rank{}, Settings: map[string]settings.Value{}, Notices: append([]string{}, s.Notices...),
+		Place: newPlace(s.Launch.Where)}
 	for _, v := range s.Values {
 		f.Settings[v.Name] = v
 	}
@@ -156,7 +194,7 @@ func NewFile(r Result, s settings.Settings, build string) File {
 	if chosen := r.Report().GetCfgBranches(); chosen != "" {
 		f.Plan.CFGBranches = chosen
 	}
-	f.Notices = append(f.Notices, r.Notices()...)
+	f.Notices = append(append(f.Notices, r.Notices()...), r.Warnings...)
 	f.Attempts = []Attempt{}
 	for _, a := range r.Attempts {
 		f.Attempts = append(f.Attempts, newAttempt(a))
@@ -170,7 +208,7 @@ func NewFile(r Result, s settings.Settings, build string) File {
 
 // NewRunFile puts the report of any program's ranks together.
 func NewRunFile(r Result, s settings.Run, build string) File {
-	f := NewFile(r, settings.Settings{Values: s.Values, Notices: s.Notices, Nproc: len(r.Ranks), World: len(r.Ranks)}, build)
+	f := NewFile(r, settings.Settings{Launch: s.Launch, Values: s.Values, Notices: s.Notices, Nproc: len(r.Ranks), World: len(r.Ranks)}, build)
 	f.Command = s.Program
 	return f
 }
@@ -206,6 +244,9 @@ func newRank(r RankResult, started time.Time) Rank {
 		Bytes: Bytes{m.GetPredictedBytes(), m.GetUsedBytes(), m.GetPredictedHostBytes(), m.GetUsedHostBytes(), m.GetRssPeakBytes()}, Phases: []Phase{}}
 	if p := r.Last; p != nil {
 		rank.Last = &Last{p.GetPhase(), p.GetDone(), p.GetTotal(), r.LastAt.Sub(started).Seconds()}
+		if g := p.GetMemory().GetGpu(); g != nil {
+			rank.GPU = &GPU{g.GetName(), g.GetUuid(), g.GetPci(), g.Numa, g.Total, g.OwnPeak, g.UsedPeak, g.EccUncorrected, append([]string{}, g.GetEvents()...)}
+		}
 	}
 	if m == nil && r.Last != nil { // it died; this is the last that it said
 		rank.Seconds, rank.Bytes.RSSPeak = r.Last.GetElapsedSeconds(), r.Last.GetRssBytes()
@@ -218,7 +259,7 @@ func newRank(r RankResult, started time.Time) Rank {
 
 func newPhase(p *wanrunv1.Phase) Phase {
 	phase := Phase{Name: p.GetName(), Seconds: p.GetSeconds(), Predicted: p.GetPredictedBytes(), Used: p.GetUsedBytes(), RSSPeak: p.GetRssPeakBytes(),
-		HostPredicted: p.GetPredictedHostBytes(), HostUsed: p.GetUsedHostBytes()}
+		HostPredicted: p.GetPredictedHostBytes(), HostUsed: p.GetUsedHostBytes(), AnonymousPeak: p.RssAnonymousPeak, GPUOwnPeak: p.GpuOwnPeak, GPUUsedPeak: p.GpuUsedPeak}
 	if phase.Predicted == nil {
 		phase.Predicted = map[string]int64{}
 	}

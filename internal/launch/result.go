@@ -74,7 +74,10 @@ func phaseOf(r RankResult) string {
 
 // index notes a rank's start and end beside its logs.
 func (r *run) index(e group.Event) {
-	i := output.IndexRank{Attempt: e.Attempt, Rank: e.Rank, Node: e.Node, Pid: e.Pid, Code: e.Code, Signal: e.Signal}
+	i := output.IndexRank{Attempt: e.Attempt, Rank: e.Rank, Node: e.Node, Host: r.names[e.Node], Pid: e.Pid, Code: e.Code, Signal: e.Signal}
+	if e.Rank >= 0 && e.Rank < len(r.table) {
+		i.Local = r.table[e.Rank].Local
+	}
 	key := [2]int{e.Attempt, e.Rank}
 	if r.indexed == nil {
 		r.indexed = map[[2]int]output.IndexRank{}

@@ -56,6 +56,7 @@ type Options struct {
 // Request is what somebody wants of a running job. One field is set.
 type Request struct {
 	Stop   string             // by whom
+	Drain  string             // why
 	Stacks chan<- group.Event // gets each node's event Dumped
 }
 
@@ -80,6 +81,7 @@ type Result struct {
 	Attempts []group.Attempt
 	Left     []string // processes that did not die
 	Words    []string // the last lines of the rank that failed
+	Warnings []string // of what the ranks took, which were shown already
 }
 
 // RankResult is how one rank went.
@@ -100,13 +102,16 @@ func (r Result) Report() *wanrunv1.Report {
 	return r.Ranks[0].Report
 }
 
+// maxName bounds what a node is called, in characters.
+const maxName = 100
+
 // leavePatience is how long nodes may take to say goodbye.
 const leavePatience = 15 * time.Second
 
 // Run runs the job to its end. It returns after the ranks, all that they started, and
 // the sockets are gone.
 func Run(o Options) Result {
-	r := &run{Options: o, machine: group.New(o.Rules), inbox: newInbox(), peers: map[string]*agents.Peer{}, nodes: map[int]string{}}
+	r := &run{Options: o, machine: group.New(o.Rules), inbox: newInbox(), peers: map[string]*agents.Peer{}, nodes: map[int]string{}, names: map[int]string{}}
 	r.ring = output.NewRing(nil)
 	started := o.Now()
 	err := r.open()
@@ -139,6 +144,8 @@ type run struct {
 	end      *group.Action
 	attempt  int
 
+	names   map[int]string              // of the nodes, for people
+	table   []group.Place               // of the attempt
 	indexed map[[2]int]output.IndexRank // by attempt and rank
 	reports map[int]*wanrunv1.Report    // of the attempt
 	last    map[int]lastSaid
@@ -194,6 +201,8 @@ func (r *run) request(q Request) {
 	case q.Stacks != nil:
 		r.stacks = append(r.stacks, q.Stacks)
 		r.send(group.AllNodes, node.Command{Dump: true})
+	case q.Drain != "":
+		r.step(group.Event{At: r.Now(), Kind: group.Drain, Text: q.Drain})
 	default:
 		r.step(group.Event{At: r.Now(), Kind: group.Stop, Text: q.Stop})
 	}
@@ -216,6 +225,8 @@ func (r *run) step(e group.Event) {
 // note keeps what is for the report and the logs.
 func (r *run) note(e group.Event) {
 	switch e.Kind {
+	case group.Join:
+		r.names[e.Node] = settings.Shorten(e.Name, maxName)
 	case group.Dumped:
 		for _, c := range r.stacks {
 			c <- e
@@ -272,6 +283,7 @@ func (r *run) start(a group.Action) {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:]) // crypto/rand does not fail
 	addr, port := r.master()
+	r.table = a.Table
 	r.attempt, r.reports, r.last = a.Attempt, map[int]*wanrunv1.Report{}, map[int]lastSaid{}
 	r.send(group.AllNodes, node.Command{Start: &node.Start{Attempt: a.Attempt, World: a.Table, MasterAddr: addr.String(), MasterPort: port,
 		Secret: secret[:], Job: r.Job, Restarts: r.Rules.MaxRestarts}})
@@ -427,12 +439,21 @@ func (s sink) Progress(attempt, rank int, p *wanrunv1.Progress) {
 		if attempt != s.r.attempt {
 			return
 		}
+		before := s.r.last[rank].p
 		s.r.last[rank] = lastSaid{p, at}
-		s.r.Show.Progress(rank, p)
+		if !saidAgain(before, p) {
+			s.r.Show.Progress(rank, p)
+		}
 		if s.r.Watch != nil {
 			s.r.Watch.Progress(at, attempt, rank, p)
 		}
 	})
+}
+
+// saidAgain is that a worker says where it was before: each second it tells what it takes,
+// which is not progress.
+func saidAgain(before, p *wanrunv1.Progress) bool {
+	return before != nil && before.GetPhase() == p.GetPhase() && before.GetDone() == p.GetDone() && before.GetTotal() == p.GetTotal()
 }
 
 func (s sink) Report(attempt, rank int, m *wanrunv1.Report) {

@@ -46,6 +46,7 @@ type Launch struct {
 	Redact  bool
 	Metrics string
 	Trace   string
+	VRAMLog string
 
 	DryRun bool
 	JSON   bool // of a dry run
@@ -190,7 +191,11 @@ func (r *resolver) launch() {
 	})
 	l.RetryOn, _ = group.ParseReasons(reasons) // checked where it was given
 	l.SuccessRank0 = r.choice("success", "all", "default") == "rank0"
-	l.OnUSR1 = r.choice("on-usr1", "forward", "default")
+	onUSR1 := "drain" // our workers can
+	if r.rest {
+		onUSR1 = "forward"
+	}
+	l.OnUSR1 = r.choice("on-usr1", onUSR1, "default")
 
 	l.LogDir = r.path("log-dir")
 	l.LogMax = r.size64("log-max", "100M")
@@ -200,6 +205,7 @@ func (r *resolver) launch() {
 	l.Redact = r.truth("redact", false)
 	l.Metrics = r.text("metrics", "", "not given", nil)
 	l.Trace = r.path("trace")
+	l.VRAMLog = r.path("vram-log")
 	l.DryRun, l.JSON = r.truth("dry-run", false), r.truth("json", false)
 }
 

@@ -66,7 +66,7 @@ func endFlags() []Flag {
 		{Name: "stop-before", Value: "DURATION", Group: groupEnds, Help: "stop so long before the scheduler's time limit; 0 does not"},
 		{Name: "success", Kind: Choice, Choices: []string{"all", "rank0"}, Group: groupEnds, Help: "whose end decides"},
 		{Name: "on-usr1", Kind: Choice, Choices: []string{"forward", "drain", "stop"}, Group: groupEnds,
-			Help: "what SIGUSR1 does, which Slurm's --signal sends: pass it on to the ranks, save and end with 75, or end"},
+			Help: "what SIGUSR1 does, which Slurm's --signal sends: pass it on to the ranks, which is the default of any program; save and end with 75, the default of our own; or end"},
 	}
 }
 
@@ -82,6 +82,7 @@ func logFlags() []Flag {
 		{Name: "redact", Kind: Switch, Group: groupLogs, Help: "blank out secrets in what the ranks print"},
 		{Name: "metrics", Value: "ADDR", Group: groupLogs, Help: "serve /metrics (Prometheus), /healthz, /readyz and /status there, as in :9090 for loopback"},
 		{Name: "trace", Kind: File, Group: groupLogs, Help: "write a Chrome trace of the launch"},
+		{Name: "vram-log", Kind: File, Group: groupLogs, Help: "write what each rank takes of its GPU and of host memory, each second, as lines of JSON"},
 	}
 }
 

@@ -30,6 +30,9 @@ func (r *resolver) mesh() {
 	if r.in.RanksPerNode > 0 { // somebody has started them, and --nproc has been held against it
 		perNode = r.in.RanksPerNode
 	}
+	if perNode == 0 && r.s.GPU != "" && !r.degreeGiven() {
+		perNode = r.gpus // one rank each
+	}
 	d := degrees{perNode * nodes, r.degree("ulysses", maxRanks), r.degree("ring", maxRanks), r.degree("cfg-parallel", branches), nodes}
 	if d.ranks == 0 && nodes > 1 && d.product() == 1 {
 		d.ranks = nodes

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/wanrun/wanrun/internal/ends"
+	"github.com/wanrun/wanrun/internal/runfolder"
 	"github.com/wanrun/wanrun/internal/task"
 )
 
@@ -23,12 +24,33 @@ func (r *resolver) outputs() {
 		r.s.Output = r.defaultOutput()
 		r.record("output", r.s.Output, "named for task, time and seed")
 	}
+	r.runDir()
 	r.checkKinds()
 	r.checkApart()
-	if !r.s.Overwrite && !r.s.Explain {
+	if !r.s.Overwrite && !r.s.Explain && !r.in.Planning {
 		r.checkFree()
 	}
 }
+
+// runDir settles where the unfinished run is kept.
+func (r *resolver) runDir() {
+	r.s.RunDir = r.path("run-dir")
+	if r.s.RunDir == "" {
+		r.s.RunDir = runfolder.Beside(r.s.Output)
+		r.record("run-dir", r.s.RunDir, "beside the output")
+	}
+	r.s.SaveEvery = r.number("save-every", 1, "default", func(n int) error {
+		if n < 0 || n > maxSaveEvery {
+			return fmt.Errorf("%d steps, want 0 to %d; nearest is %d", n, maxSaveEvery, min(max(n, 0), maxSaveEvery))
+		}
+		return nil
+	})
+	_, given := r.given["run-dir"]
+	r.s.KeepRunDir = r.truth("keep-run-dir", given)
+}
+
+// maxSaveEvery bounds --save-every.
+const maxSaveEvery = 1 << 20
 
 // defaultOutput names the output as the official code does, with the time, so that
 // runs do not meet; nothing of the prompt gets into a file's name.

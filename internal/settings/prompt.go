@@ -13,7 +13,7 @@ const MaxPromptBytes = 1 << 20
 
 // prompts settles both prompts.
 func (r *resolver) prompts() {
-	demo := r.s.CkptDir == ""
+	demo := r.s.CkptDir == "" && !r.s.Official
 	g, given := r.given["prompt"]
 	switch {
 	case given:
@@ -24,6 +24,7 @@ func (r *resolver) prompts() {
 	case demo:
 		r.s.Prompt = r.in.Demo.Prompt
 		r.record("prompt", r.s.Prompt, "the demo model")
+	case r.in.Planning:
 	default:
 		r.fail(ends.Usage, errors.New(`--prompt is missing: say what shall happen, as in --prompt "the red ball moves right"`))
 	}

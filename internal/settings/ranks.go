@@ -37,7 +37,7 @@ func (r *resolver) machine() {
 	dtype := r.choice("dtype", "auto", "default")
 	r.s.ScanWeights = r.truth("scan-weights", false)
 	r.threads()
-	if device == "cuda" {
+	if device == "cuda" && !r.in.Planning {
 		r.fail(ends.Usage, fmt.Errorf("this build runs on the CPU: --device cuda is not there yet; use --device cpu, or leave it out"))
 	}
 	r.s.Device, r.s.DType = device, dtype
@@ -45,7 +45,10 @@ func (r *resolver) machine() {
 		r.s.Device = "cpu"
 		r.record("device", r.s.Device, "auto: this build's only one")
 	}
-	if dtype == "auto" {
+	if dtype == "auto" && r.s.GPU != "" {
+		r.s.DType = "bf16"
+		r.record("dtype", r.s.DType, "auto on a GPU")
+	} else if dtype == "auto" {
 		r.s.DType = "fp32"
 		r.record("dtype", r.s.DType, "auto on a CPU")
 	}
@@ -178,8 +181,7 @@ func (r *resolver) loneRank() {
 		name string
 		on   bool
 	}{
-		{"dit-fsdp", r.s.DiTFSDP && r.s.OffloadDiT == OnDevice}, {"t5-fsdp", r.s.T5FSDP},
-		{"offload", r.s.OffloadDiT != OnDevice}, {"compat-padding", r.s.CompatPadding},
+		{"dit-fsdp", r.s.DiTFSDP && r.s.OffloadDiT == OnDevice}, {"t5-fsdp", r.s.T5FSDP}, {"compat-padding", r.s.CompatPadding},
 	} {
 		if f.on {
 			idle = append(idle, "--"+f.name)

@@ -41,7 +41,11 @@ type Inputs struct {
 	// Nodes is how many share the job, 0 and 1 this one alone; RanksPerNode is how many
 	// ranks each of them has because somebody started them so, else 0.
 	Nodes, RanksPerNode int
-	Demo                Demo
+	// Planning settles a job that is not to run: prompt, pictures and checkpoint may be
+	// missing, and it may be for devices that are not here. More are rows beside Flags.
+	Planning bool
+	More     []Flag
+	Demo     Demo
 }
 
 // Resolve settles every setting. Errors have the class ends.Usage for flags and
@@ -49,7 +53,7 @@ type Inputs struct {
 // exist. With an error, what was settled until then is returned too: where a report
 // is to go, for one.
 func Resolve(in Inputs) (Settings, error) {
-	r := &resolver{in: in, flags: Flags(), given: map[string]Given{}}
+	r := &resolver{in: in, flags: slices.Concat(Flags(), in.More), given: map[string]Given{}}
 	r.err = r.collect()
 	// What decides how errors and help are shown comes first.
 	r.s.Help = r.truth("help", false)
@@ -57,6 +61,7 @@ func Resolve(in Inputs) (Settings, error) {
 		return r.s, r.err
 	}
 	r.program()
+	r.planning()
 	r.model()
 	r.inputs()
 	r.video()
@@ -78,6 +83,7 @@ type resolver struct {
 	s        Settings
 	err      error
 
+	gpus       int      // of a plan
 	rest       bool     // what follows the flags belongs to another program
 	positional []string // what did
 }
@@ -262,6 +268,10 @@ func (r *resolver) model() {
 	if r.err != nil {
 		return
 	}
+	if r.s.Official {
+		r.checkpt = officialModel(r.given["task"].Text)
+		return
+	}
 	m, err := readModel(r.in, r.s.CkptDir)
 	if err != nil {
 		r.fail(ends.BadInput, err)
@@ -275,7 +285,7 @@ func (r *resolver) inputs() {
 	image, first, last := r.path("image"), r.path("first-frame"), r.path("last-frame")
 	r.s.ExifOrient = r.truth("exif-orient", false)
 	r.s.Compat = r.truth("compat", false)
-	demo := r.s.CkptDir == ""
+	demo := r.s.CkptDir == "" && !r.s.Official
 	if demo && image == "" && first == "" && last == "" && r.wantsPicture() {
 		image = r.in.Demo.Image
 		r.record("image", image, "the demo model")
@@ -291,13 +301,18 @@ func (r *resolver) inputs() {
 			return
 		}
 		r.record("task", string(r.s.Task), g.From)
+		image, first, last := r.planned(image, first, last)
 		err = r.s.Task.CheckInputs(image != "", first != "", last != "", r.checkpt.modelType)
 	} else {
 		frames := 0
 		if g, ok := r.given["frames"]; ok {
 			frames, _ = parseInt(g.Text) // an error is told where frames are settled
 		}
-		r.s.Task, err = task.Infer(image != "", first != "", last != "", frames, r.checkpt.modelType)
+		planned := image
+		if r.in.Planning && image == "" && r.checkpt.modelType == task.KindI2V {
+			planned = unnamed
+		}
+		r.s.Task, err = task.Infer(planned != "", first != "", last != "", frames, r.checkpt.modelType)
 		r.s.Task = r.s.Task.WithDim(r.checkpt.dim)
 		r.record("task", string(r.s.Task), r.taskOrigin(image, first, last))
 	}

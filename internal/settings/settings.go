@@ -47,9 +47,22 @@ type Settings struct {
 	CFGBranches                      string // how the branches of guidance run: Auto, Together or Apart
 
 	ScanWeights bool
+	MemLimit    int64 // bytes that a rank may reserve; 0: no limit
+	NoRefuse    bool  // start although the plan says that it does not fit
+	Auto        bool  // change what the user has not fixed, so that it fits
+
+	// What a plan is for: GPU "" is this machine's processors, HostMemory 0 unknown.
+	GPU        string
+	HostMemory int64
+	Official   bool            // sizes of the official checkpoint of the task
+	More       map[string]bool // switches of Inputs.More
+	Fixed      []string        // names of the rows that somebody has given a value
 
 	Output       string
 	Overwrite    bool
+	RunDir       string // where the unfinished run is kept
+	SaveEvery    int    // after so many steps; 0: after the last alone
+	KeepRunDir   bool
 	ContactSheet string // "" for none, as for the next two
 	Dump         string
 	Report       string

@@ -90,12 +90,12 @@ func TestSpellings(t *testing.T) {
 		"size": "832*480", "max-area": "4096", "frames": "13", "fps": "24", "steps": "7", "solver": "dpm++", "shift": "2.5",
 		"guide-scale": "1.5", "seed": "5", "noise-rng": "torch-cpu", "output": "o.mp4", "contact-sheet": "c.png",
 		"encoder": "builtin", "ffmpeg": "/bin/ff", "dump": "d.safetensors", "report": "r.json", "nproc": "1", "ulysses": "1",
-		"ring": "1", "cfg-parallel": "1", "offload": "dit=host", "offload-model": "False", "cfg-batch": "false", "fsdp-size": "1", "device": "cpu", "dtype": "bf16", "threads": "3",
-		"log-format": "json", "grace": "3s", "worker": "/bin/w",
+		"ring": "1", "cfg-parallel": "1", "offload": "dit=host", "offload-model": "False", "cfg-batch": "false", "fsdp-size": "1", "device": "cpu", "dtype": "bf16", "threads": "3", "mem-limit": "8GiB",
+		"run-dir": "run", "save-every": "2", "log-format": "json", "grace": "3s", "worker": "/bin/w",
 		"nnodes": "1", "node-rank": "0", "rdzv": "127.0.0.1:29400", "job-id": "j1", "ssh": "rsh", "placement": "alone", "secret-file": "s", "tls": "off",
 		"iface": "lo", "join-timeout": "1m0s", "bind": "none", "gpu-visibility": "one", "max-restarts": "2", "retry-on": "oom,code=3",
 		"hang-timeout": "5s", "timeout": "1h0m0s", "straggler-timeout": "5s", "stop-before": "1m0s", "success": "rank0", "on-usr1": "drain",
-		"log-dir": "logs", "log-max": "1G", "show": "0,4-7", "prefix": "none", "metrics": ":9090", "trace": "t.json",
+		"log-dir": "logs", "log-max": "1G", "show": "0,4-7", "prefix": "none", "metrics": ":9090", "trace": "t.json", "vram-log": "v.jsonl",
 	}
 	// Rows that are refused, that another test gives, or that need other inputs.
 	elsewhere := map[string]bool{"first-frame": true, "last-frame": true, "config": true, "help": true, "explain": true, "dry-run": true, "json": true, "hosts": true,
@@ -416,7 +416,7 @@ func TestNotices(t *testing.T) {
 		{nil, nil, "on its own picture, with the prompt"},
 		{nil, append(base, "--t5_cpu"), "--t5-cpu: all runs on the CPU here"},
 		{nil, append(base, "--dit_fsdp"), "--dit-fsdp: for several ranks, without effect on one"},
-		{nil, append(base, "--offload", "dit=file", "--compat-padding"), "--offload, --compat-padding: for several ranks"},
+		{nil, append(base, "--offload", "dit=file", "--compat-padding"), "--compat-padding: for several ranks"},
 		{nil, append(base, "--offload_model", "False"), "--offload-model: "},
 		{[]string{"WANRUN_STPES=3", "WANRUN_TOKEN=x", "WANRUN_LOG_LEVEL=debug"}, base, "WANRUN_STPES is not a setting; did you mean WANRUN_STEPS?"},
 	} {

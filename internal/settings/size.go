@@ -22,6 +22,12 @@ func (r *resolver) size() int {
 		}
 		return r.fixedSize(size, sizeFrom, sizeGiven)
 	}
+	if r.in.Planning { // the size of a picture that is not there
+		r.s.Size = r.s.Task.DefaultSize()
+		if sizeGiven {
+			r.s.Size = size
+		}
+	}
 	switch {
 	case sizeGiven && areaGiven && sizeFrom.rank == areaFrom.rank && size.Area() != area:
 		r.failAt(areaFrom, fmt.Errorf("%d pixels, but %s says %v, which has %d; give one of them", area, sizeFrom.From, size, size.Area()))

@@ -138,6 +138,10 @@ func outputFlags() []Flag {
 		{Name: "encoder", Kind: Choice, Choices: encoders(), Group: groupOutput, Help: "who makes the .mp4"},
 		{Name: "ffmpeg", Kind: File, Group: groupOutput, Help: "the ffmpeg program; by default the one in PATH"},
 		{Name: "dump", Kind: File, Group: groupOutput, Help: "a .safetensors file of what the run computed, for comparisons"},
+		{Name: "run-dir", Kind: Folder, Group: groupOutput,
+			Help: "where the unfinished run is kept, to go on with; by default a hidden folder beside the output, removed when that is made"},
+		{Name: "save-every", Kind: Number, Value: "STEPS", Group: groupOutput, Help: "how often; 0 keeps the run after the last step alone"},
+		{Name: "keep-run-dir", Kind: Switch, Group: groupOutput, Help: "leave the folder there when the output is made, as one that --run-dir names is"},
 		{Name: "report", Kind: File, Group: groupOutput, Help: "a JSON file on how the run went (docs/report.md), also when it failed"},
 	}
 }
@@ -164,6 +168,10 @@ func machineFlags() []Flag {
 		{Name: "dtype", Kind: Choice, Choices: []string{"auto", "fp32", "bf16", "fp16"}, Group: groupMachine,
 			Help: "of weights and matrix products; auto is fp32 on a CPU"},
 		{Name: "scan-weights", Kind: Switch, Group: groupMachine, Help: "look at every weight for NaN and infinity before the run"},
+		{Name: "mem-limit", Value: "SIZE", Group: groupMachine, Help: "how much a rank may reserve, as in 8GiB; 0 is all there is"},
+		{Name: "auto", Kind: Switch, Group: groupMachine,
+			Help: "if the plan does not fit, change what is not given: ranks, sharding, where weights rest, dtype, then size and frames"},
+		{Name: "no-refuse", Kind: Switch, Group: groupMachine, Help: "start although the plan says that it does not fit"},
 		{Name: "threads", Kind: Number, Group: groupMachine, Help: "of a rank; 0 divides the processors among the ranks"},
 	}
 }

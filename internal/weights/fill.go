@@ -27,7 +27,12 @@ func fill(ops tensor.Ops, src checkpoint.Source, slots []slot) error {
 	for _, s := range slots {
 		size = max(size, stagingBytes(s.dst))
 	}
-	f := filler{backend: ops.Backend(), staging: make([]byte, size)}
+	staging, free, err := scratch(size)
+	if err != nil {
+		return err
+	}
+	defer free()
+	f := filler{backend: ops.Backend(), staging: staging}
 	for _, s := range slots {
 		if ops.Context().Err() != nil {
 			return fmt.Errorf("load weights: %w", context.Cause(ops.Context()))

@@ -6,10 +6,9 @@ import (
 	"strconv"
 )
 
-// rssPeak and rssNow are this process's resident memory in bytes, the most so far
-// and now; 0 where /proc does not tell.
+// rssPeak is this process's resident memory in bytes, the most so far; 0 where /proc does
+// not tell.
 func rssPeak() int64 { return statusBytes("VmHWM:") }
-func rssNow() int64  { return statusBytes("VmRSS:") }
 
 func statusBytes(key string) int64 {
 	data, err := os.ReadFile("/proc/self/status")

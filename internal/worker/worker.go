@@ -37,6 +37,12 @@ type Config struct {
 	Nodes []int
 	Build string
 	Log   *zap.Logger
+
+	// NVML is the library's file, "" for the driver's own. Visible is CUDA_VISIBLE_DEVICES,
+	// nil where it is not set, and LocalRank which of those devices is this rank's.
+	NVML      string
+	Visible   *string
+	LocalRank int
 }
 
 // Run attaches, runs the job and reports; the error has been reported already, if
@@ -55,9 +61,16 @@ func Run(ctx context.Context, c Config) error {
 		c.Nodes = append(c.Nodes, int(node))
 	}
 	w := &worker{config: c, job: job, session: session, log: c.Log, start: time.Now()}
-	err = w.generate(session.Context())
-	if err != nil && session.Context().Err() != nil {
-		err = context.Cause(session.Context()) // whatever failed then failed because of it
+	work, cancel := context.WithCancelCause(session.Context())
+	defer cancel(nil)
+	w.monitor = watchMemory(gpuConfig{c.NVML, c.Visible, c.LocalRank}, job.GetDevice(), session.Progress, c.Log, cancel, w.start)
+	w.drain = &drainer{cancel: cancel, cause: session.DrainCause}
+	stopWatching := w.drain.watch(session.Drain())
+	err = w.generate(work)
+	stopWatching()
+	w.monitor.close()
+	if err != nil && work.Err() != nil {
+		err = context.Cause(work) // whatever failed then failed because of it
 	}
 	if reportErr := session.Report(w.report(err)); reportErr != nil {
 		c.Log.Warn("the report was not delivered", zap.Error(reportErr))
@@ -71,6 +84,9 @@ type worker struct {
 	session *control.Session
 	log     *zap.Logger
 	start   time.Time
+	monitor *monitor
+	drain   *drainer
+	saving  *saving // nil but on the first rank, once the inputs are good
 
 	phase     string
 	phases    []generate.PhaseResult
@@ -88,6 +104,7 @@ type worker struct {
 // generate makes the video. A panic below is a bug of ours: it becomes an error,
 // so that the launcher hears which phase it was in, with the stack in the log.
 func (w *worker) generate(ctx context.Context) (err error) {
+	work := ctx
 	defer func() {
 		if p := recover(); p != nil {
 			w.log.Error("panic", zap.Any("value", p), zap.ByteString("stack", debug.Stack()))
@@ -111,6 +128,7 @@ func (w *worker) generate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, run.Close()) }()
 	w.notices = append(w.notices, run.Notices...)
 	w.log.Debug("inputs are good", zap.Int("width", run.Width()), zap.Int("height", run.Height()))
 
@@ -119,13 +137,17 @@ func (w *worker) generate(ctx context.Context) (err error) {
 			return ends.As(ends.OutputLost, err)
 		}
 		defer w.writer.Abort()
+		w.saving = &saving{job: w.job, build: w.config.Build, run: run, draining: w.drain.asked, next: -1,
+			notice: func(text string) { w.notices = append(w.notices, text) }}
+		defer func() { err = errors.Join(err, w.saving.close()) }()
 	}
 	world, ctx, leave, err := w.join(ctx)
 	if err != nil {
 		return classify(err)
 	}
 	err = w.execute(ctx, run, job, world)
-	return classify(leave(err))
+	err = w.drain.resolve(work, classify(leave(err)), w.session.Drain())
+	return w.keep(err)
 }
 
 func (w *worker) execute(ctx context.Context, run *generate.Run, job generate.Job, world comm.Group) (err error) {
@@ -138,17 +160,24 @@ func (w *worker) execute(ctx context.Context, run *generate.Run, job generate.Jo
 	w.backend = backend
 	host := generate.Host{Now: time.Now, RSSPeak: rssPeak, Progress: w.progress, Share: share, Wide: wide(threads, w.config.localSize())}
 
+	if err := w.goOn(ctx, run, &host, world); err != nil {
+		return err
+	}
 	plans, err := w.plan(ctx, run, host, world)
 	if err != nil {
 		return fmt.Errorf("plan: %w", err)
 	}
 	w.planned = plans[w.config.Rank]
+	w.monitor.planIs(plannedBytes(w.planned, backend.Name()))
 	w.end()
 	w.reserved, err = tensor.Reserve(backend, w.planned.Peak())
 	if err != nil {
 		return ends.As(ends.HostMemory, fmt.Errorf("reserve %d MiB: %w", w.planned.Peak().Total()>>20, err))
 	}
 	defer func() { err = errors.Join(err, w.reserved.Close()) }()
+	if limit := w.job.GetMemLimit(); limit > 0 {
+		w.reserved.Limit(limit)
+	}
 
 	w.result, err = run.Execute(ctx, backend, w.reserved, world, w.sink(), host)
 	w.phases = append(w.phases, w.result.Phases...)
@@ -166,7 +195,7 @@ func (w *worker) execute(ctx context.Context, run *generate.Run, job generate.Jo
 // plan plans all ranks, and chooses how the branches of guidance run if that was left to
 // the memory that there is.
 func (w *worker) plan(ctx context.Context, run *generate.Run, host generate.Host, world comm.Group) (plans []*generate.Result, err error) {
-	if w.job.GetCfgBranches() == branchesAuto {
+	if w.job.GetCfgBranches() == branchesAuto && run.Resumed() == 0 {
 		var why string
 		plans, why, err = run.PlanBranches(ctx, w.backend, host, world, available(os.DirFS("/"), w.config.localSize()))
 		if why != "" && (world != nil || run.BranchesApart()) { // one rank that has room needs no remark
@@ -261,12 +290,13 @@ func (w *worker) end() {
 
 func (w *worker) progress(p generate.Progress) {
 	w.phase = p.Phase
+	w.drain.enter(p.Phase)
 	m := &wanrunv1.Progress{Phase: p.Phase, Done: int32(p.Done), Total: int32(p.Total),
-		ElapsedSeconds: time.Since(w.start).Seconds(), RssBytes: rssNow()}
+		ElapsedSeconds: time.Since(w.start).Seconds()}
 	if w.reserved != nil {
 		m.DeviceBytes = generate.Bytes(w.reserved.Used()).Total()
 	}
-	w.session.Progress(m)
+	w.monitor.say(m)
 }
 
 // report sums the run up, however it ended.
@@ -276,12 +306,16 @@ func (w *worker) report(err error) *wanrunv1.Report {
 		RssPeakBytes: rssPeak(), Seed: w.job.GetSeed(), Notices: w.notices, CfgBranches: w.branches}
 	if err != nil {
 		r.Error, r.Phase = err.Error(), w.phase
+		if who := w.monitor.holders(); who != "" && code == ends.DeviceMemory {
+			r.Error += "; " + who
+		}
 	}
 	if w.backend != nil {
 		r.Backend = w.backend.Name()
 	}
 	for _, p := range w.phases {
 		m := &wanrunv1.Phase{Name: p.Name, Seconds: p.Seconds, RssPeakBytes: p.RSSPeak, UsedBytes: purposes(p.Peak), UsedHostBytes: p.HostWeights}
+		m.RssAnonymousPeak, m.GpuOwnPeak, m.GpuUsedPeak = w.monitor.peaksOf(p.Name)
 		if w.planned != nil {
 			i := slices.IndexFunc(w.planned.Phases, func(q generate.PhaseResult) bool { return q.Name == p.Name })
 			if i >= 0 {

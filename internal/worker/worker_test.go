@@ -60,6 +60,11 @@ func demoJob(dir string) *wanrunv1.Job {
 // run runs a worker of this process against a launcher of this process.
 func run(t *testing.T, job *wanrunv1.Job, onProgress func(*control.Server, *wanrunv1.Progress)) (*launcher, error) {
 	t.Helper()
+	return runConfigured(t, job, onProgress, func(*Config) {})
+}
+
+func runConfigured(t *testing.T, job *wanrunv1.Job, onProgress func(*control.Server, *wanrunv1.Progress), configure func(*Config)) (*launcher, error) {
+	t.Helper()
 	l := &launcher{job: job, progress: map[string]*wanrunv1.Progress{}, detached: make(chan error, 1)}
 	server, err := control.Serve(t.TempDir(), 1, "test", l)
 	if err != nil {
@@ -73,7 +78,9 @@ func run(t *testing.T, job *wanrunv1.Job, onProgress func(*control.Server, *wanr
 	if onProgress != nil {
 		l.onProgress = func(p *wanrunv1.Progress) { onProgress(server, p) }
 	}
-	err = Run(t.Context(), Config{Socket: server.Socket(), Token: server.Token(), Size: 1, Build: "test", Log: zaptest.NewLogger(t)})
+	config := Config{Socket: server.Socket(), Token: server.Token(), Size: 1, Build: "test", Log: zaptest.NewLogger(t)}
+	configure(&config)
+	err = Run(t.Context(), config)
 	if detachErr := <-l.detached; detachErr != nil {
 		t.Errorf("detached with %v", detachErr)
 	}
@@ -188,8 +195,18 @@ func TestParseStatus(t *testing.T) {
 // runRanks runs the ranks of a job as goroutines that talk as processes do.
 func runRanks(t *testing.T, job *wanrunv1.Job, size int) (*ranksLauncher, []error) {
 	t.Helper()
-	job.World = &wanrunv1.World{Secret: []byte("sixteen bytes and more"), Nodes: make([]int32, size)}
-	l := &ranksLauncher{job: job, reports: make([]*wanrunv1.Report, size), detached: make(chan error, size)}
+	return runRanksWith(t, job, size, nil)
+}
+
+func runRanksWith(t *testing.T, job *wanrunv1.Job, size int, onProgress func(*control.Server, int, *wanrunv1.Progress)) (*ranksLauncher, []error) {
+	t.Helper()
+	return runRanksAttempt(t, job, size, 0, onProgress)
+}
+
+func runRanksAttempt(t *testing.T, job *wanrunv1.Job, size, attempt int, onProgress func(*control.Server, int, *wanrunv1.Progress)) (*ranksLauncher, []error) {
+	t.Helper()
+	job.World = &wanrunv1.World{Secret: []byte("sixteen bytes and more"), Nodes: make([]int32, size), Attempt: int32(attempt)}
+	l := &ranksLauncher{job: job, onProgress: onProgress, reports: make([]*wanrunv1.Report, size), detached: make(chan error, size)}
 	server, err := control.Serve(t.TempDir(), size, "test", l)
 	if err != nil {
 		t.Fatal(err)
@@ -217,13 +234,19 @@ type ranksLauncher struct {
 	server   *control.Server
 	reports  []*wanrunv1.Report
 	detached chan error
+
+	onProgress func(*control.Server, int, *wanrunv1.Progress)
 }
 
 func (l *ranksLauncher) Attached(*wanrunv1.Hello) (*wanrunv1.Job, error) { return l.job, nil }
-func (l *ranksLauncher) Progress(int, *wanrunv1.Progress)                {}
+func (l *ranksLauncher) Progress(rank int, p *wanrunv1.Progress) {
+	if l.onProgress != nil {
+		l.onProgress(l.server, rank, p)
+	}
+}
 func (l *ranksLauncher) Report(rank int, r *wanrunv1.Report) {
 	l.reports[rank] = r
-	if r.GetExitCode() != 0 { // a group dies together
+	if r.GetExitCode() != 0 && r.GetExitCode() != int32(ends.Retry) { // a group dies together, but drains each for itself
 		go l.server.Abort(ends.PeerLost, fmt.Sprintf("rank %d failed", rank))
 	}
 }

@@ -111,12 +111,14 @@ const maxStaging = 16 << 20 // bytes
 // fetchTo fills dst, in the backend's memory, with this rank's shard of u.
 func (s *Store) fetchTo(ops tensor.Ops, u *unit, dst tensor.Tensor) error {
 	n := dst.Bytes()
-	staging := make([]byte, min(n, maxStaging))
+	if need := min(n, maxStaging); int64(len(s.staging)) < need {
+		s.staging = make([]byte, need)
+	}
 	for at := int64(0); at < n; at += maxStaging {
 		if ops.Context().Err() != nil {
 			return fmt.Errorf("load weights: %w", context.Cause(ops.Context()))
 		}
-		part := staging[:min(n-at, maxStaging)]
+		part := s.staging[:min(n-at, maxStaging)]
 		if err := s.fetch(u, at, part); err != nil {
 			return err
 		}
@@ -141,6 +143,7 @@ func (s *Store) fill(ops tensor.Ops) error {
 				}
 			}
 		}
+		s.staging = nil // nothing is read any more
 	case OnHost:
 		return s.fillHost(ops)
 	}

@@ -96,6 +96,7 @@ type Store struct {
 	high     bool          // the gathered unit in use lies at the end of landing
 	held     string        // the unit in use, or ""
 	acquired int
+	staging  []byte // of fetchTo, kept: one for each unit would pile up before the collector runs
 }
 
 // Open lays out units, in the order of their use, over the ranks of opts.Group,

@@ -44,7 +44,11 @@ type Arena struct {
 	capacity int64
 	top      int64
 	peak     int64
+	shared   *budget // of all arenas of a space; nil: each has its own reservation alone
 }
+
+// budget bounds what the arenas of a space hold together.
+type budget struct{ left int64 }
 
 // NewArena returns an arena over mem, or, with a nil mem, one without limit for
 // planning.
@@ -72,6 +76,12 @@ func (a *Arena) alloc(n int64) (int64, error) {
 	if n < 0 || n > math.MaxInt64-align || RoundUp(n) > a.capacity-a.top {
 		return 0, fmt.Errorf("%d bytes asked, %d of %d in use: %w", n, a.top, a.capacity, ErrArena)
 	}
+	if b := a.shared; b != nil {
+		if RoundUp(n) > b.left {
+			return 0, fmt.Errorf("%d bytes asked, %d left of the limit on all arenas: %w: %w", n, b.left, ErrArena, ErrNoMemory)
+		}
+		b.left -= RoundUp(n)
+	}
 	offset := a.top
 	a.top += RoundUp(n)
 	a.peak = max(a.peak, a.top)
@@ -85,6 +95,9 @@ func (a *Arena) Mark() int64 { return a.top }
 func (a *Arena) Release(mark int64) {
 	if mark > a.top {
 		panic("tensor: arena released out of order")
+	}
+	if a.shared != nil {
+		a.shared.left += a.top - mark
 	}
 	a.top = mark
 }
@@ -104,6 +117,15 @@ func Reserve(b Backend, bytes [NumPurposes]int64) (*Space, error) {
 		s[p] = NewArena(mem)
 	}
 	return &s, nil
+}
+
+// Limit bounds the bytes that all arenas of the space, which are empty, hold together: an
+// allocation beyond it fails with ErrArena and ErrNoMemory.
+func (s *Space) Limit(bytes int64) {
+	b := &budget{left: bytes}
+	for _, a := range s {
+		a.shared = b
+	}
 }
 
 // Unlimited returns a space without memory behind it, for planning.

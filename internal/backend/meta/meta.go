@@ -33,6 +33,18 @@ func (c Counts) Sub(earlier Counts) Counts {
 	}
 }
 
+// Add returns the counts and by times more.
+func (c Counts) Add(more Counts, by int64) Counts {
+	return Counts{
+		c.Ops + by*more.Ops,
+		c.MatMulFLOPs + by*more.MatMulFLOPs,
+		c.AttentionFLOPs + by*more.AttentionFLOPs,
+		c.ConvFLOPs + by*more.ConvFLOPs,
+		c.OtherFLOPs + by*more.OtherFLOPs,
+		c.BytesMoved + by*more.BytesMoved,
+	}
+}
+
 // Backend counts.
 type Backend struct {
 	Counts

@@ -62,6 +62,9 @@ type Config struct {
 
 	Success Success
 	OnUSR1  OnUSR1
+	// DrainOnTERM takes the first SIGTERM to the launcher for the event Drain, where it is a
+	// scheduler's warning.
+	DrainOnTERM bool
 }
 
 // maxBackoff bounds the time between two attempts.

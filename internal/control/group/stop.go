@@ -35,6 +35,8 @@ const (
 func (m *Machine) signaled(e Event) {
 	sig := syscall.Signal(e.Signal)
 	switch {
+	case sig == syscall.SIGTERM && m.config.DrainOnTERM && m.user == nil:
+		m.wantDrain(e.At, "SIGTERM")
 	case stops(sig), sig == syscall.SIGUSR1 && m.config.OnUSR1 == Stopping:
 		m.wantStop(wish{at: e.At, signal: sig, code: 128 + ends.Code(sig), text: "stopped by " + unix.SignalName(sig)})
 	case sig == syscall.SIGUSR1 && m.config.OnUSR1 == Draining:

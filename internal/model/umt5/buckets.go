@@ -22,8 +22,11 @@ func (c Config) bucket(distance int) int32 {
 }
 
 // buckets returns the bucket of each distance key - query over s tokens, from
-// -(s-1) to s-1: the columns of a relative bias.
+// -(s-1) to s-1: the columns of a relative bias. After a failed op there are no tokens.
 func (c Config) buckets(s int) []int32 {
+	if s < 1 {
+		return nil
+	}
 	out := make([]int32, 2*s-1)
 	for i := range out {
 		out[i] = c.bucket(i - (s - 1))

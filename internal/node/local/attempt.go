@@ -136,6 +136,7 @@ func (at *attempt) startRank(r *rank) error {
 		defer theirs.Close()
 		spec.Files[i] = theirs
 	}
+	begun := a.Now() // it may end before the guard has answered
 	p, err := a.guard.Start(spec)
 	if err != nil {
 		r.closePipes()
@@ -145,7 +146,7 @@ func (at *attempt) startRank(r *rank) error {
 	for _, warning := range p.Warnings() {
 		a.Say(fmt.Sprintf("rank %d: %s", r.Rank, warning))
 	}
-	a.event(r, group.Event{Kind: group.Started, Pid: p.Pid()})
+	a.event(r, group.Event{At: begun, Kind: group.Started, Pid: p.Pid()})
 	a.sampler.Add(watch.Target{Attempt: at.start.Attempt, Rank: r.Rank, Pid: p.Pid(), Ours: a.Build != ""}, a.Now())
 	for i := range streams {
 		r.output.Go(func() { at.read(r, i) })
@@ -195,7 +196,9 @@ func (at *attempt) wait(r *rank) {
 	r.mu.Lock()
 	r.ended = true
 	attached := r.attached
-	asked := x.Signal != 0 && r.sent[syscall.Signal(x.Signal)]
+	// A signal that was only passed on is nobody's wish that the rank dies.
+	sig := syscall.Signal(x.Signal)
+	asked := (sig == syscall.SIGTERM || sig == syscall.SIGKILL) && r.sent[sig]
 	r.mu.Unlock()
 	if attached {
 		select {

@@ -19,6 +19,9 @@ func (a *Agent) dump(at *attempt) {
 		folder = filepath.Join(a.Files.Folder(), fmt.Sprintf("attempt_%d", at.start.Attempt))
 	}
 	e := group.Event{At: a.Now(), Kind: group.Dumped, Node: a.Node, Attempt: at.start.Attempt}
+	if abs, err := filepath.Abs(folder); err == nil {
+		folder = abs // who asks may be elsewhere
+	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		e.Text = err.Error()
 		a.sink.Event(e)

@@ -61,7 +61,7 @@ func (h handler) Attached(hello *wanrunv1.Hello) (*wanrunv1.Job, error) {
 // job is the job with what is this attempt's own.
 func (at *attempt) job() *wanrunv1.Job {
 	job := proto.CloneOf(at.start.Job)
-	job.World = &wanrunv1.World{Secret: at.start.Secret,
+	job.World = &wanrunv1.World{Secret: at.start.Secret, Attempt: int32(at.start.Attempt),
 		Root: net.JoinHostPort(at.start.MasterAddr, strconv.Itoa(at.start.MasterPort))}
 	for _, p := range at.start.World {
 		job.World.Nodes = append(job.World.Nodes, int32(p.Node))

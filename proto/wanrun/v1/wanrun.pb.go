@@ -394,7 +394,9 @@ type World struct {
 	// root is the address at which rank 0 listens for ranks of other nodes.
 	Root string `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`
 	// secret is what ranks prove to each other.
-	Secret        []byte `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	Secret []byte `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	// attempt counts the lives of the group from 0.
+	Attempt       int32 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,6 +452,13 @@ func (x *World) GetSecret() []byte {
 	return nil
 }
 
+func (x *World) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
 // Job is one video, every value resolved: the worker has no defaults of its own.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -502,6 +511,19 @@ type Job struct {
 	CfgBranches string `protobuf:"bytes,39,opt,name=cfg_branches,json=cfgBranches,proto3" json:"cfg_branches,omitempty"`
 	// world is the attempt's own, and set by the node's agent.
 	World *World `protobuf:"bytes,40,opt,name=world,proto3" json:"world,omitempty"`
+	// run_dir is the folder on the first rank's node in which the run is saved, so that it
+	// can go on; empty keeps nothing.
+	RunDir string `protobuf:"bytes,41,opt,name=run_dir,json=runDir,proto3" json:"run_dir,omitempty"`
+	// save_every is after how many steps; 0 saves after the last alone.
+	SaveEvery int32 `protobuf:"varint,42,opt,name=save_every,json=saveEvery,proto3" json:"save_every,omitempty"`
+	// keep_run_dir leaves the folder there when the output is made.
+	KeepRunDir bool `protobuf:"varint,43,opt,name=keep_run_dir,json=keepRunDir,proto3" json:"keep_run_dir,omitempty"`
+	// resume goes on from what is in run_dir, which must be there and of this run.
+	Resume bool `protobuf:"varint,44,opt,name=resume,proto3" json:"resume,omitempty"`
+	// resume_args is the command line to go on with, kept in run_dir for the launcher.
+	ResumeArgs []string `protobuf:"bytes,45,rep,name=resume_args,json=resumeArgs,proto3" json:"resume_args,omitempty"`
+	// mem_limit bounds the bytes that a rank reserves; 0 does not.
+	MemLimit int64 `protobuf:"varint,50,opt,name=mem_limit,json=memLimit,proto3" json:"mem_limit,omitempty"`
 	// contact_sheet is a PNG of all frames beside the video, or empty.
 	ContactSheet string `protobuf:"bytes,25,opt,name=contact_sheet,json=contactSheet,proto3" json:"contact_sheet,omitempty"`
 	// settings_json is stored in the output's metadata.
@@ -793,6 +815,48 @@ func (x *Job) GetWorld() *World {
 	return nil
 }
 
+func (x *Job) GetRunDir() string {
+	if x != nil {
+		return x.RunDir
+	}
+	return ""
+}
+
+func (x *Job) GetSaveEvery() int32 {
+	if x != nil {
+		return x.SaveEvery
+	}
+	return 0
+}
+
+func (x *Job) GetKeepRunDir() bool {
+	if x != nil {
+		return x.KeepRunDir
+	}
+	return false
+}
+
+func (x *Job) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
+}
+
+func (x *Job) GetResumeArgs() []string {
+	if x != nil {
+		return x.ResumeArgs
+	}
+	return nil
+}
+
+func (x *Job) GetMemLimit() int64 {
+	if x != nil {
+		return x.MemLimit
+	}
+	return 0
+}
+
 func (x *Job) GetContactSheet() string {
 	if x != nil {
 		return x.ContactSheet
@@ -823,8 +887,11 @@ type Progress struct {
 	ElapsedSeconds float64 `protobuf:"fixed64,4,opt,name=elapsed_seconds,json=elapsedSeconds,proto3" json:"elapsed_seconds,omitempty"`
 	DeviceBytes    int64   `protobuf:"varint,5,opt,name=device_bytes,json=deviceBytes,proto3" json:"device_bytes,omitempty"`
 	RssBytes       int64   `protobuf:"varint,6,opt,name=rss_bytes,json=rssBytes,proto3" json:"rss_bytes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// memory is what the rank takes now. The worker says all of this again each second,
+	// with new figures of memory.
+	Memory        *Memory `protobuf:"bytes,7,opt,name=memory,proto3" json:"memory,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Progress) Reset() {
@@ -899,6 +966,388 @@ func (x *Progress) GetRssBytes() int64 {
 	return 0
 }
 
+func (x *Progress) GetMemory() *Memory {
+	if x != nil {
+		return x.Memory
+	}
+	return nil
+}
+
+// Memory is what a rank takes at one moment. What is not set is not known.
+type Memory struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resident memory by what is behind it: nothing, files, shared memory.
+	RssAnonymous *int64 `protobuf:"varint,1,opt,name=rss_anonymous,json=rssAnonymous,proto3,oneof" json:"rss_anonymous,omitempty"`
+	RssFile      *int64 `protobuf:"varint,2,opt,name=rss_file,json=rssFile,proto3,oneof" json:"rss_file,omitempty"`
+	RssShared    *int64 `protobuf:"varint,3,opt,name=rss_shared,json=rssShared,proto3,oneof" json:"rss_shared,omitempty"`
+	RssPeak      *int64 `protobuf:"varint,4,opt,name=rss_peak,json=rssPeak,proto3,oneof" json:"rss_peak,omitempty"`
+	// planned is the peak that was planned for the phase, of the arenas; held is what was
+	// reserved for the whole run.
+	Planned *int64 `protobuf:"varint,5,opt,name=planned,proto3,oneof" json:"planned,omitempty"`
+	Held    *int64 `protobuf:"varint,6,opt,name=held,proto3,oneof" json:"held,omitempty"`
+	// expected is the most anonymous memory that the process should take by the plan.
+	ExpectedAnonymous *int64 `protobuf:"varint,7,opt,name=expected_anonymous,json=expectedAnonymous,proto3,oneof" json:"expected_anonymous,omitempty"`
+	Gpu               *Gpu   `protobuf:"bytes,8,opt,name=gpu,proto3" json:"gpu,omitempty"`
+	// gpu_unknown says why nothing is known of a GPU.
+	GpuUnknown    string `protobuf:"bytes,9,opt,name=gpu_unknown,json=gpuUnknown,proto3" json:"gpu_unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Memory) Reset() {
+	*x = Memory{}
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Memory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Memory) ProtoMessage() {}
+
+func (x *Memory) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Memory.ProtoReflect.Descriptor instead.
+func (*Memory) Descriptor() ([]byte, []int) {
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Memory) GetRssAnonymous() int64 {
+	if x != nil && x.RssAnonymous != nil {
+		return *x.RssAnonymous
+	}
+	return 0
+}
+
+func (x *Memory) GetRssFile() int64 {
+	if x != nil && x.RssFile != nil {
+		return *x.RssFile
+	}
+	return 0
+}
+
+func (x *Memory) GetRssShared() int64 {
+	if x != nil && x.RssShared != nil {
+		return *x.RssShared
+	}
+	return 0
+}
+
+func (x *Memory) GetRssPeak() int64 {
+	if x != nil && x.RssPeak != nil {
+		return *x.RssPeak
+	}
+	return 0
+}
+
+func (x *Memory) GetPlanned() int64 {
+	if x != nil && x.Planned != nil {
+		return *x.Planned
+	}
+	return 0
+}
+
+func (x *Memory) GetHeld() int64 {
+	if x != nil && x.Held != nil {
+		return *x.Held
+	}
+	return 0
+}
+
+func (x *Memory) GetExpectedAnonymous() int64 {
+	if x != nil && x.ExpectedAnonymous != nil {
+		return *x.ExpectedAnonymous
+	}
+	return 0
+}
+
+func (x *Memory) GetGpu() *Gpu {
+	if x != nil {
+		return x.Gpu
+	}
+	return nil
+}
+
+func (x *Memory) GetGpuUnknown() string {
+	if x != nil {
+		return x.GpuUnknown
+	}
+	return ""
+}
+
+// Gpu is a rank's GPU as NVML sees it. What is not set is not known.
+type Gpu struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Uuid  string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Pci   string                 `protobuf:"bytes,3,opt,name=pci,proto3" json:"pci,omitempty"`
+	Numa  *int32                 `protobuf:"varint,4,opt,name=numa,proto3,oneof" json:"numa,omitempty"`
+	Total *int64                 `protobuf:"varint,5,opt,name=total,proto3,oneof" json:"total,omitempty"`
+	Used  *int64                 `protobuf:"varint,6,opt,name=used,proto3,oneof" json:"used,omitempty"`
+	Free  *int64                 `protobuf:"varint,7,opt,name=free,proto3,oneof" json:"free,omitempty"`
+	// own is what the rank's process has of it, own_peak the most that was seen.
+	Own                *int64        `protobuf:"varint,8,opt,name=own,proto3,oneof" json:"own,omitempty"`
+	OwnPeak            *int64        `protobuf:"varint,9,opt,name=own_peak,json=ownPeak,proto3,oneof" json:"own_peak,omitempty"`
+	UsedPeak           *int64        `protobuf:"varint,10,opt,name=used_peak,json=usedPeak,proto3,oneof" json:"used_peak,omitempty"`
+	Others             []*GpuProcess `protobuf:"bytes,11,rep,name=others,proto3" json:"others,omitempty"`
+	UtilizationPercent *int32        `protobuf:"varint,12,opt,name=utilization_percent,json=utilizationPercent,proto3,oneof" json:"utilization_percent,omitempty"`
+	TemperatureCelsius *int32        `protobuf:"varint,13,opt,name=temperature_celsius,json=temperatureCelsius,proto3,oneof" json:"temperature_celsius,omitempty"`
+	PowerMilliwatts    *int32        `protobuf:"varint,14,opt,name=power_milliwatts,json=powerMilliwatts,proto3,oneof" json:"power_milliwatts,omitempty"`
+	Throttling         []string      `protobuf:"bytes,15,rep,name=throttling,proto3" json:"throttling,omitempty"`
+	EccUncorrected     *int64        `protobuf:"varint,16,opt,name=ecc_uncorrected,json=eccUncorrected,proto3,oneof" json:"ecc_uncorrected,omitempty"`
+	NvlinksUp          *int32        `protobuf:"varint,17,opt,name=nvlinks_up,json=nvlinksUp,proto3,oneof" json:"nvlinks_up,omitempty"`
+	NvlinksDown        *int32        `protobuf:"varint,18,opt,name=nvlinks_down,json=nvlinksDown,proto3,oneof" json:"nvlinks_down,omitempty"`
+	// events are the errors that the driver told of since the run began.
+	Events []string `protobuf:"bytes,19,rep,name=events,proto3" json:"events,omitempty"`
+	// expected_own is the most that the process should take by the plan.
+	ExpectedOwn   *int64 `protobuf:"varint,20,opt,name=expected_own,json=expectedOwn,proto3,oneof" json:"expected_own,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gpu) Reset() {
+	*x = Gpu{}
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gpu) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gpu) ProtoMessage() {}
+
+func (x *Gpu) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gpu.ProtoReflect.Descriptor instead.
+func (*Gpu) Descriptor() ([]byte, []int) {
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Gpu) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *Gpu) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Gpu) GetPci() string {
+	if x != nil {
+		return x.Pci
+	}
+	return ""
+}
+
+func (x *Gpu) GetNuma() int32 {
+	if x != nil && x.Numa != nil {
+		return *x.Numa
+	}
+	return 0
+}
+
+func (x *Gpu) GetTotal() int64 {
+	if x != nil && x.Total != nil {
+		return *x.Total
+	}
+	return 0
+}
+
+func (x *Gpu) GetUsed() int64 {
+	if x != nil && x.Used != nil {
+		return *x.Used
+	}
+	return 0
+}
+
+func (x *Gpu) GetFree() int64 {
+	if x != nil && x.Free != nil {
+		return *x.Free
+	}
+	return 0
+}
+
+func (x *Gpu) GetOwn() int64 {
+	if x != nil && x.Own != nil {
+		return *x.Own
+	}
+	return 0
+}
+
+func (x *Gpu) GetOwnPeak() int64 {
+	if x != nil && x.OwnPeak != nil {
+		return *x.OwnPeak
+	}
+	return 0
+}
+
+func (x *Gpu) GetUsedPeak() int64 {
+	if x != nil && x.UsedPeak != nil {
+		return *x.UsedPeak
+	}
+	return 0
+}
+
+func (x *Gpu) GetOthers() []*GpuProcess {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *Gpu) GetUtilizationPercent() int32 {
+	if x != nil && x.UtilizationPercent != nil {
+		return *x.UtilizationPercent
+	}
+	return 0
+}
+
+func (x *Gpu) GetTemperatureCelsius() int32 {
+	if x != nil && x.TemperatureCelsius != nil {
+		return *x.TemperatureCelsius
+	}
+	return 0
+}
+
+func (x *Gpu) GetPowerMilliwatts() int32 {
+	if x != nil && x.PowerMilliwatts != nil {
+		return *x.PowerMilliwatts
+	}
+	return 0
+}
+
+func (x *Gpu) GetThrottling() []string {
+	if x != nil {
+		return x.Throttling
+	}
+	return nil
+}
+
+func (x *Gpu) GetEccUncorrected() int64 {
+	if x != nil && x.EccUncorrected != nil {
+		return *x.EccUncorrected
+	}
+	return 0
+}
+
+func (x *Gpu) GetNvlinksUp() int32 {
+	if x != nil && x.NvlinksUp != nil {
+		return *x.NvlinksUp
+	}
+	return 0
+}
+
+func (x *Gpu) GetNvlinksDown() int32 {
+	if x != nil && x.NvlinksDown != nil {
+		return *x.NvlinksDown
+	}
+	return 0
+}
+
+func (x *Gpu) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Gpu) GetExpectedOwn() int64 {
+	if x != nil && x.ExpectedOwn != nil {
+		return *x.ExpectedOwn
+	}
+	return 0
+}
+
+// GpuProcess is another process with memory on a rank's GPU.
+type GpuProcess struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Bytes         *int64                 `protobuf:"varint,2,opt,name=bytes,proto3,oneof" json:"bytes,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GpuProcess) Reset() {
+	*x = GpuProcess{}
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GpuProcess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GpuProcess) ProtoMessage() {}
+
+func (x *GpuProcess) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GpuProcess.ProtoReflect.Descriptor instead.
+func (*GpuProcess) Descriptor() ([]byte, []int) {
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GpuProcess) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *GpuProcess) GetBytes() int64 {
+	if x != nil && x.Bytes != nil {
+		return *x.Bytes
+	}
+	return 0
+}
+
+func (x *GpuProcess) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type Phase struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -910,13 +1359,17 @@ type Phase struct {
 	// Weights at rest in host memory. What ranks of a node share, one of them counts.
 	PredictedHostBytes int64 `protobuf:"varint,6,opt,name=predicted_host_bytes,json=predictedHostBytes,proto3" json:"predicted_host_bytes,omitempty"`
 	UsedHostBytes      int64 `protobuf:"varint,7,opt,name=used_host_bytes,json=usedHostBytes,proto3" json:"used_host_bytes,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// The most that was seen each second and at the phase's ends; not set if not known.
+	RssAnonymousPeak *int64 `protobuf:"varint,8,opt,name=rss_anonymous_peak,json=rssAnonymousPeak,proto3,oneof" json:"rss_anonymous_peak,omitempty"`
+	GpuOwnPeak       *int64 `protobuf:"varint,9,opt,name=gpu_own_peak,json=gpuOwnPeak,proto3,oneof" json:"gpu_own_peak,omitempty"`
+	GpuUsedPeak      *int64 `protobuf:"varint,10,opt,name=gpu_used_peak,json=gpuUsedPeak,proto3,oneof" json:"gpu_used_peak,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Phase) Reset() {
 	*x = Phase{}
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[8]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1381,7 @@ func (x *Phase) String() string {
 func (*Phase) ProtoMessage() {}
 
 func (x *Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[8]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1394,7 @@ func (x *Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Phase.ProtoReflect.Descriptor instead.
 func (*Phase) Descriptor() ([]byte, []int) {
-	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{8}
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Phase) GetName() string {
@@ -993,6 +1446,27 @@ func (x *Phase) GetUsedHostBytes() int64 {
 	return 0
 }
 
+func (x *Phase) GetRssAnonymousPeak() int64 {
+	if x != nil && x.RssAnonymousPeak != nil {
+		return *x.RssAnonymousPeak
+	}
+	return 0
+}
+
+func (x *Phase) GetGpuOwnPeak() int64 {
+	if x != nil && x.GpuOwnPeak != nil {
+		return *x.GpuOwnPeak
+	}
+	return 0
+}
+
+func (x *Phase) GetGpuUsedPeak() int64 {
+	if x != nil && x.GpuUsedPeak != nil {
+		return *x.GpuUsedPeak
+	}
+	return 0
+}
+
 type Report struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ExitCode  int32                  `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
@@ -1025,7 +1499,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[9]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1511,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[9]
+	mi := &file_proto_wanrun_v1_wanrun_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1524,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{9}
+	return file_proto_wanrun_v1_wanrun_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Report) GetExitCode() int32 {
@@ -1225,11 +1699,12 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1b\n" +
 	"\texit_code\x18\x02 \x01(\x05R\bexitCode\"\x1a\n" +
 	"\x04Dump\x12\x12\n" +
-	"\x04file\x18\x01 \x01(\tR\x04file\"I\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\"c\n" +
 	"\x05World\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\x05R\x05nodes\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12\x16\n" +
-	"\x06secret\x18\x03 \x01(\fR\x06secret\"\xae\b\n" +
+	"\x06secret\x18\x03 \x01(\fR\x06secret\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\x05R\aattempt\"\xde\t\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x19\n" +
 	"\bckpt_dir\x18\x02 \x01(\tR\ackptDir\x12\x16\n" +
@@ -1271,17 +1746,94 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"\x0ecompat_padding\x18$ \x01(\bR\rcompatPadding\x12\x1b\n" +
 	"\tfsdp_size\x18& \x01(\x05R\bfsdpSize\x12!\n" +
 	"\fcfg_branches\x18' \x01(\tR\vcfgBranches\x12&\n" +
-	"\x05world\x18( \x01(\v2\x10.wanrun.v1.WorldR\x05world\x12#\n" +
+	"\x05world\x18( \x01(\v2\x10.wanrun.v1.WorldR\x05world\x12\x17\n" +
+	"\arun_dir\x18) \x01(\tR\x06runDir\x12\x1d\n" +
+	"\n" +
+	"save_every\x18* \x01(\x05R\tsaveEvery\x12 \n" +
+	"\fkeep_run_dir\x18+ \x01(\bR\n" +
+	"keepRunDir\x12\x16\n" +
+	"\x06resume\x18, \x01(\bR\x06resume\x12\x1f\n" +
+	"\vresume_args\x18- \x03(\tR\n" +
+	"resumeArgs\x12\x1b\n" +
+	"\tmem_limit\x182 \x01(\x03R\bmemLimit\x12#\n" +
 	"\rcontact_sheet\x18\x19 \x01(\tR\fcontactSheet\x12#\n" +
 	"\rsettings_json\x18\x1a \x01(\tR\fsettingsJson\x12\x18\n" +
-	"\athreads\x18\x1b \x01(\x05R\athreadsJ\x04\b%\x10&\"\xb3\x01\n" +
+	"\athreads\x18\x1b \x01(\x05R\athreadsJ\x04\b%\x10&\"\xde\x01\n" +
 	"\bProgress\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\x05R\x04done\x12\x14\n" +
 	"\x05total\x18\x03 \x01(\x05R\x05total\x12'\n" +
 	"\x0felapsed_seconds\x18\x04 \x01(\x01R\x0eelapsedSeconds\x12!\n" +
 	"\fdevice_bytes\x18\x05 \x01(\x03R\vdeviceBytes\x12\x1b\n" +
-	"\trss_bytes\x18\x06 \x01(\x03R\brssBytes\"\xc5\x03\n" +
+	"\trss_bytes\x18\x06 \x01(\x03R\brssBytes\x12)\n" +
+	"\x06memory\x18\a \x01(\v2\x11.wanrun.v1.MemoryR\x06memory\"\xac\x03\n" +
+	"\x06Memory\x12(\n" +
+	"\rrss_anonymous\x18\x01 \x01(\x03H\x00R\frssAnonymous\x88\x01\x01\x12\x1e\n" +
+	"\brss_file\x18\x02 \x01(\x03H\x01R\arssFile\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"rss_shared\x18\x03 \x01(\x03H\x02R\trssShared\x88\x01\x01\x12\x1e\n" +
+	"\brss_peak\x18\x04 \x01(\x03H\x03R\arssPeak\x88\x01\x01\x12\x1d\n" +
+	"\aplanned\x18\x05 \x01(\x03H\x04R\aplanned\x88\x01\x01\x12\x17\n" +
+	"\x04held\x18\x06 \x01(\x03H\x05R\x04held\x88\x01\x01\x122\n" +
+	"\x12expected_anonymous\x18\a \x01(\x03H\x06R\x11expectedAnonymous\x88\x01\x01\x12 \n" +
+	"\x03gpu\x18\b \x01(\v2\x0e.wanrun.v1.GpuR\x03gpu\x12\x1f\n" +
+	"\vgpu_unknown\x18\t \x01(\tR\n" +
+	"gpuUnknownB\x10\n" +
+	"\x0e_rss_anonymousB\v\n" +
+	"\t_rss_fileB\r\n" +
+	"\v_rss_sharedB\v\n" +
+	"\t_rss_peakB\n" +
+	"\n" +
+	"\b_plannedB\a\n" +
+	"\x05_heldB\x15\n" +
+	"\x13_expected_anonymous\"\xf5\x06\n" +
+	"\x03Gpu\x12\x12\n" +
+	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03pci\x18\x03 \x01(\tR\x03pci\x12\x17\n" +
+	"\x04numa\x18\x04 \x01(\x05H\x00R\x04numa\x88\x01\x01\x12\x19\n" +
+	"\x05total\x18\x05 \x01(\x03H\x01R\x05total\x88\x01\x01\x12\x17\n" +
+	"\x04used\x18\x06 \x01(\x03H\x02R\x04used\x88\x01\x01\x12\x17\n" +
+	"\x04free\x18\a \x01(\x03H\x03R\x04free\x88\x01\x01\x12\x15\n" +
+	"\x03own\x18\b \x01(\x03H\x04R\x03own\x88\x01\x01\x12\x1e\n" +
+	"\bown_peak\x18\t \x01(\x03H\x05R\aownPeak\x88\x01\x01\x12 \n" +
+	"\tused_peak\x18\n" +
+	" \x01(\x03H\x06R\busedPeak\x88\x01\x01\x12-\n" +
+	"\x06others\x18\v \x03(\v2\x15.wanrun.v1.GpuProcessR\x06others\x124\n" +
+	"\x13utilization_percent\x18\f \x01(\x05H\aR\x12utilizationPercent\x88\x01\x01\x124\n" +
+	"\x13temperature_celsius\x18\r \x01(\x05H\bR\x12temperatureCelsius\x88\x01\x01\x12.\n" +
+	"\x10power_milliwatts\x18\x0e \x01(\x05H\tR\x0fpowerMilliwatts\x88\x01\x01\x12\x1e\n" +
+	"\n" +
+	"throttling\x18\x0f \x03(\tR\n" +
+	"throttling\x12,\n" +
+	"\x0fecc_uncorrected\x18\x10 \x01(\x03H\n" +
+	"R\x0eeccUncorrected\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"nvlinks_up\x18\x11 \x01(\x05H\vR\tnvlinksUp\x88\x01\x01\x12&\n" +
+	"\fnvlinks_down\x18\x12 \x01(\x05H\fR\vnvlinksDown\x88\x01\x01\x12\x16\n" +
+	"\x06events\x18\x13 \x03(\tR\x06events\x12&\n" +
+	"\fexpected_own\x18\x14 \x01(\x03H\rR\vexpectedOwn\x88\x01\x01B\a\n" +
+	"\x05_numaB\b\n" +
+	"\x06_totalB\a\n" +
+	"\x05_usedB\a\n" +
+	"\x05_freeB\x06\n" +
+	"\x04_ownB\v\n" +
+	"\t_own_peakB\f\n" +
+	"\n" +
+	"_used_peakB\x16\n" +
+	"\x14_utilization_percentB\x16\n" +
+	"\x14_temperature_celsiusB\x13\n" +
+	"\x11_power_milliwattsB\x12\n" +
+	"\x10_ecc_uncorrectedB\r\n" +
+	"\v_nvlinks_upB\x0f\n" +
+	"\r_nvlinks_downB\x0f\n" +
+	"\r_expected_own\"W\n" +
+	"\n" +
+	"GpuProcess\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x19\n" +
+	"\x05bytes\x18\x02 \x01(\x03H\x00R\x05bytes\x88\x01\x01\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04nameB\b\n" +
+	"\x06_bytes\"\x82\x05\n" +
 	"\x05Phase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aseconds\x18\x02 \x01(\x01R\aseconds\x12M\n" +
@@ -1290,13 +1842,21 @@ const file_proto_wanrun_v1_wanrun_proto_rawDesc = "" +
 	"used_bytes\x18\x04 \x03(\v2\x1f.wanrun.v1.Phase.UsedBytesEntryR\tusedBytes\x12$\n" +
 	"\x0erss_peak_bytes\x18\x05 \x01(\x03R\frssPeakBytes\x120\n" +
 	"\x14predicted_host_bytes\x18\x06 \x01(\x03R\x12predictedHostBytes\x12&\n" +
-	"\x0fused_host_bytes\x18\a \x01(\x03R\rusedHostBytes\x1aA\n" +
+	"\x0fused_host_bytes\x18\a \x01(\x03R\rusedHostBytes\x121\n" +
+	"\x12rss_anonymous_peak\x18\b \x01(\x03H\x00R\x10rssAnonymousPeak\x88\x01\x01\x12%\n" +
+	"\fgpu_own_peak\x18\t \x01(\x03H\x01R\n" +
+	"gpuOwnPeak\x88\x01\x01\x12'\n" +
+	"\rgpu_used_peak\x18\n" +
+	" \x01(\x03H\x02R\vgpuUsedPeak\x88\x01\x01\x1aA\n" +
 	"\x13PredictedBytesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a<\n" +
 	"\x0eUsedBytesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x82\x05\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01B\x15\n" +
+	"\x13_rss_anonymous_peakB\x0f\n" +
+	"\r_gpu_own_peakB\x10\n" +
+	"\x0e_gpu_used_peak\"\x82\x05\n" +
 	"\x06Report\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x1d\n" +
 	"\n" +
@@ -1337,7 +1897,7 @@ func file_proto_wanrun_v1_wanrun_proto_rawDescGZIP() []byte {
 	return file_proto_wanrun_v1_wanrun_proto_rawDescData
 }
 
-var file_proto_wanrun_v1_wanrun_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_proto_wanrun_v1_wanrun_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_proto_wanrun_v1_wanrun_proto_goTypes = []any{
 	(*FromWorker)(nil), // 0: wanrun.v1.FromWorker
 	(*ToWorker)(nil),   // 1: wanrun.v1.ToWorker
@@ -1347,29 +1907,35 @@ var file_proto_wanrun_v1_wanrun_proto_goTypes = []any{
 	(*World)(nil),      // 5: wanrun.v1.World
 	(*Job)(nil),        // 6: wanrun.v1.Job
 	(*Progress)(nil),   // 7: wanrun.v1.Progress
-	(*Phase)(nil),      // 8: wanrun.v1.Phase
-	(*Report)(nil),     // 9: wanrun.v1.Report
-	nil,                // 10: wanrun.v1.Phase.PredictedBytesEntry
-	nil,                // 11: wanrun.v1.Phase.UsedBytesEntry
+	(*Memory)(nil),     // 8: wanrun.v1.Memory
+	(*Gpu)(nil),        // 9: wanrun.v1.Gpu
+	(*GpuProcess)(nil), // 10: wanrun.v1.GpuProcess
+	(*Phase)(nil),      // 11: wanrun.v1.Phase
+	(*Report)(nil),     // 12: wanrun.v1.Report
+	nil,                // 13: wanrun.v1.Phase.PredictedBytesEntry
+	nil,                // 14: wanrun.v1.Phase.UsedBytesEntry
 }
 var file_proto_wanrun_v1_wanrun_proto_depIdxs = []int32{
 	2,  // 0: wanrun.v1.FromWorker.hello:type_name -> wanrun.v1.Hello
 	7,  // 1: wanrun.v1.FromWorker.progress:type_name -> wanrun.v1.Progress
-	9,  // 2: wanrun.v1.FromWorker.report:type_name -> wanrun.v1.Report
+	12, // 2: wanrun.v1.FromWorker.report:type_name -> wanrun.v1.Report
 	6,  // 3: wanrun.v1.ToWorker.job:type_name -> wanrun.v1.Job
 	3,  // 4: wanrun.v1.ToWorker.abort:type_name -> wanrun.v1.Abort
 	4,  // 5: wanrun.v1.ToWorker.dump:type_name -> wanrun.v1.Dump
 	5,  // 6: wanrun.v1.Job.world:type_name -> wanrun.v1.World
-	10, // 7: wanrun.v1.Phase.predicted_bytes:type_name -> wanrun.v1.Phase.PredictedBytesEntry
-	11, // 8: wanrun.v1.Phase.used_bytes:type_name -> wanrun.v1.Phase.UsedBytesEntry
-	8,  // 9: wanrun.v1.Report.phases:type_name -> wanrun.v1.Phase
-	0,  // 10: wanrun.v1.Control.Attach:input_type -> wanrun.v1.FromWorker
-	1,  // 11: wanrun.v1.Control.Attach:output_type -> wanrun.v1.ToWorker
-	11, // [11:12] is the sub-list for method output_type
-	10, // [10:11] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	8,  // 7: wanrun.v1.Progress.memory:type_name -> wanrun.v1.Memory
+	9,  // 8: wanrun.v1.Memory.gpu:type_name -> wanrun.v1.Gpu
+	10, // 9: wanrun.v1.Gpu.others:type_name -> wanrun.v1.GpuProcess
+	13, // 10: wanrun.v1.Phase.predicted_bytes:type_name -> wanrun.v1.Phase.PredictedBytesEntry
+	14, // 11: wanrun.v1.Phase.used_bytes:type_name -> wanrun.v1.Phase.UsedBytesEntry
+	11, // 12: wanrun.v1.Report.phases:type_name -> wanrun.v1.Phase
+	0,  // 13: wanrun.v1.Control.Attach:input_type -> wanrun.v1.FromWorker
+	1,  // 14: wanrun.v1.Control.Attach:output_type -> wanrun.v1.ToWorker
+	14, // [14:15] is the sub-list for method output_type
+	13, // [13:14] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_proto_wanrun_v1_wanrun_proto_init() }
@@ -1387,13 +1953,17 @@ func file_proto_wanrun_v1_wanrun_proto_init() {
 		(*ToWorker_Abort)(nil),
 		(*ToWorker_Dump)(nil),
 	}
+	file_proto_wanrun_v1_wanrun_proto_msgTypes[8].OneofWrappers = []any{}
+	file_proto_wanrun_v1_wanrun_proto_msgTypes[9].OneofWrappers = []any{}
+	file_proto_wanrun_v1_wanrun_proto_msgTypes[10].OneofWrappers = []any{}
+	file_proto_wanrun_v1_wanrun_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_wanrun_v1_wanrun_proto_rawDesc), len(file_proto_wanrun_v1_wanrun_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
