@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X github.com/wanrun/wanrun/internal/version.Version=$(VERSION)
 # go-nvml's header marks what newer drivers drop.
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
-.PHONY: help build test test-race test-memory test-slurm lint demo bench launcher-bench fuzz deps deps-slurm proto verify clean
+.PHONY: help build test test-race test-memory test-slurm test-kernels cuda-prefix kernels lint demo bench launcher-bench fuzz deps deps-slurm proto verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,19 @@ test-memory: ## planned against real memory, on a model of more than 1 GB (needs
 
 test-slurm: ## the job scripts and their ends on a real Slurm of two virtual nodes (needs deps-slurm)
 	WANRUN_TEST_SLURM=1 $(GO) test -count=1 -timeout 10m ./deploy/slurm
+
+# What the GPU part's builds need, out of git; see docs/gpu.md.
+CUDA_PREFIX ?= .cache/cuda
+
+cuda-prefix: ## clang-19, cuda.h and ptxas out of Debian's packages into .cache/cuda (installs nothing)
+	internal/cuda/fetch.sh $(CUDA_PREFIX) clang headers tools
+
+kernels: ## regenerate the embedded PTX and assemble it without spills (needs cuda-prefix)
+	@test -x $(CUDA_PREFIX)/bin/clang-19 || { echo "no $(CUDA_PREFIX)/bin/clang-19: run make cuda-prefix"; exit 1; }
+	internal/cuda/kernels/generate.sh $(abspath $(CUDA_PREFIX))/bin/clang-19 $(wildcard $(abspath $(CUDA_PREFIX))/bin/ptxas)
+
+test-kernels: ## the GPU kernels' own sources on the CPU against float64, and bugs put into them (g++ needed)
+	$(GO) test -count=1 -timeout 10m -v ./internal/cuda/kernels | grep -vE '^ *(=== RUN|--- PASS)'
 
 lint: bin/staticcheck ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
