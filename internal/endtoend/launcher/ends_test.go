@@ -201,7 +201,7 @@ func doubleTerm(t *testing.T) {
 // passesOn sees that a signal reaches every rank, and that the job goes on.
 func passesOn(sig syscall.Signal, name string) func(*testing.T) {
 	return func(t *testing.T) {
-		l := run(t, setup{}, "trap 'echo > $T/got.$RANK' "+name+"\necho > $T/ready.$RANK\nwhile [ ! -e $T/stop ]; do sleep 0.05; done", "--nproc", "2")
+		l := run(t, setup{}, "trap 'echo > $T/got.$RANK' "+name+"\necho > $T/ready.$RANK\nwhile [ ! -e $T/stop ]; do sleep 0.05; done\nexit 0", "--nproc", "2")
 		for rank := range 2 {
 			l.read(fmt.Sprintf("ready.%d", rank))
 		}
@@ -210,7 +210,7 @@ func passesOn(sig syscall.Signal, name string) func(*testing.T) {
 			l.read(fmt.Sprintf("got.%d", rank))
 		}
 		l.touch("stop")
-		// The shell's sleep died of the signal, as the whole group gets it; the shell goes on.
+		// The shell's sleep dies of the signal, as the whole group gets it; the shell goes on.
 		l.wantCode(0)
 		l.clean()
 	}
