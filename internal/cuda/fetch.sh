@@ -25,9 +25,10 @@ mkdir -p "$work/trixie"
 # The mirror that the machine uses already also has the suites it does not name.
 mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
   awk '/^URIs:/ {print $2; exit} /^deb / {for (i = 2; i <= NF; i++) if ($i ~ /^https?:/) {print $i; exit}}')
+[ -n "$mirror" ] || { echo "fetch.sh: /etc/apt names no Debian mirror" >&2; exit 71; }
 cat >"$work/trixie/trixie.sources" <<SOURCES
 Types: deb
-URIs: ${mirror:-http://deb.debian.org/debian}
+URIs: $mirror
 Suites: trixie
 Components: main contrib non-free
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg

@@ -7,7 +7,7 @@ import (
 
 // TestAgain: what Again returns settles the same run, from another folder too.
 func TestAgain(t *testing.T) {
-	abs := func(path string) (string, error) { return "/work/" + path, nil }
+	abs := func(path string) (string, error) { return "/data/" + path, nil }
 	s, err := resolve(t, []string{"WANRUN_SHIFT=2"}, append(append([]string{}, base...), "--steps", "7", "--log-dir", "logs", "--report", "r.json", "--ffmpeg", "/bin/ff", "-o", "a b.mp4", "--dit_fsdp")...)
 	if err != nil {
 		t.Fatal(err)
@@ -17,7 +17,7 @@ func TestAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Join(args, " ")
-	for _, want := range []string{"--ckpt-dir=/work/i2v", "--image=/work/in.jpg", "--prompt=x", "--steps=7", "--shift=2", "--seed=", "--output=/work/a b.mp4",
+	for _, want := range []string{"--ckpt-dir=/data/i2v", "--image=/data/in.jpg", "--prompt=x", "--steps=7", "--shift=2", "--seed=", "--output=/data/a b.mp4",
 		"--dit-fsdp=true", "--task=i2v-14B", "--keep-run-dir=false"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q lacks %s", got, want)
