@@ -167,12 +167,19 @@ func TestBadJobs(t *testing.T) {
 func TestAbort(t *testing.T) {
 	for _, phase := range []string{"text_encode", "vae_encode", "denoise", "vae_decode"} {
 		t.Run(phase, func(t *testing.T) {
-			dir := t.TempDir()
-			l, err := run(t, demoJob(dir), func(s *control.Server, p *wanrunv1.Progress) {
-				if p.GetPhase() == phase {
-					go s.Abort(ends.Interrupted, "stopped by Ctrl-C")
-				}
-			})
+			var dir string
+			var l *launcher
+			var err error
+			// A short phase's message may be replaced by the next one's before it is sent.
+			for seen, try := false, 0; !seen && try < 10; try++ {
+				dir = t.TempDir()
+				l, err = run(t, demoJob(dir), func(s *control.Server, p *wanrunv1.Progress) {
+					if p.GetPhase() == phase {
+						seen = true
+						go s.Abort(ends.Interrupted, "stopped by Ctrl-C")
+					}
+				})
+			}
 			if ends.CodeOf(err) != ends.Interrupted || l.report.GetError() != "stopped by Ctrl-C" {
 				t.Errorf("ended with %v, reported %v", err, l.report)
 			}
