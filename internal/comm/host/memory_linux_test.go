@@ -106,10 +106,16 @@ func TestShareMemoryFails(t *testing.T) {
 				g.Abort(broken)
 				return nil
 			}
-			_, err := ShareMemory(t.Context(), g, 4096)
+			m, err := ShareMemory(t.Context(), g, 4096)
+			if err == nil {
+				err = m.Close()
+			}
 			return err
 		})
 		for rank, err := range errs {
+			if err == nil && rank != 0 && late != 0 {
+				continue // it had got the memory before the other failed
+			}
 			if rank != late && !errors.Is(err, comm.ErrAborted) {
 				t.Errorf("rank %d, where rank %d fails: %v, want ErrAborted", rank, late, err)
 			}
