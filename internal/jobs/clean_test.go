@@ -247,8 +247,7 @@ func TestCleanAfterGuard(t *testing.T) {
 	}
 	guardNumber, err := strconv.Atoi(guardPid)
 	must(err)
-	must(c.Process.Signal(syscall.SIGSTOP)) // or it would sweep
-	eventually(t, "a stopped launcher", func() bool { _, state, _ := owner.StartOf(c.Process.Pid); return state == 'T' })
+	stop(t, c.Process) // or it would sweep
 	must(syscall.Kill(guardNumber, syscall.SIGKILL))
 	eventually(t, "a dead guard", func() bool { _, state, err := owner.StartOf(guardNumber); return err != nil || state == 'Z' })
 	must(c.Process.Kill())

@@ -176,7 +176,7 @@ func TestDeadLauncher(t *testing.T) {
 	if e := list()[1]; e.Err != nil {
 		t.Errorf("running: %+v", e)
 	}
-	must(c.Process.Signal(syscall.SIGSTOP))
+	stop(t, c.Process)
 	begun := time.Now()
 	if e := list()[1]; !errors.Is(e.Err, context.DeadlineExceeded) || !strings.Contains(e.Err.Error(), "may be stopped") {
 		t.Errorf("stopped: %+v", e)
@@ -203,6 +203,23 @@ func TestDeadLauncher(t *testing.T) {
 		t.Errorf("registered again: %+v", e)
 	}
 	must(again.Close())
+}
+
+// stop stops p, and returns when none of its threads runs any more: the signal is only on
+// its way when kill returns.
+func stop(t *testing.T, p *os.Process) {
+	t.Helper()
+	must(p.Signal(syscall.SIGSTOP))
+	eventually(t, "a stopped process", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid))
+		must(err)
+		for _, path := range threads {
+			if stat, err := os.ReadFile(path); err != nil || !strings.Contains(string(stat), ") T ") {
+				return false
+			}
+		}
+		return len(threads) > 0
+	})
 }
 
 // Close leaves the socket of another launcher alone.
