@@ -1,6 +1,7 @@
 package slurm_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -20,13 +21,14 @@ func TestSlurm(t *testing.T) {
 	cluster(t)
 
 	t.Run("srun reaches both nodes", func(t *testing.T) {
-		out, err := output(t, "srun", "-N2", "sh", "-c", `echo "$SLURMD_NODENAME"`)
-		names := strings.Fields(out)
+		// srun itself tells on stderr when it waits for a node.
+		out, err := run(t.Context(), "srun", "-N2", "sh", "-c", `echo "$SLURMD_NODENAME"`)
+		names := strings.Fields(string(out))
 		slices.Sort(names)
 		if err != nil || !slices.Equal(names, []string{"gpu-01", "gpu-02"}) {
 			t.Errorf("%v, %v", names, err)
 		}
-		if out, err := output(t, "srun", "-N2", "hostname"); err != nil || len(strings.Fields(out)) != 2 {
+		if out, err := run(t.Context(), "srun", "-N2", "hostname"); err != nil || len(bytes.Fields(out)) != 2 {
 			t.Errorf("hostname: %q, %v", out, err)
 		}
 	})
@@ -137,7 +139,7 @@ func scripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	submit := func(t *testing.T, code int, script string, args ...string) []probe {
+	attempt := func(t *testing.T, code int, script string, args ...string) []probe {
 		t.Helper()
 		read := probing(t)
 		sbatch(t, code, t.TempDir(), append(append(slices.Clone(small), filepath.Join(here, script)), args...)...)
@@ -145,7 +147,7 @@ func scripts(t *testing.T) {
 	}
 
 	t.Run("one-node", func(t *testing.T) {
-		seen := submit(t, 0, "one-node.sbatch", "--image", "in my folder.jpg")
+		seen := attempt(t, 0, "one-node.sbatch", "--image", "in my folder.jpg")
 		if len(seen) != 1 || seen[0].Placement.GPUs != 8 || seen[0].Placement.NumNodes != 1 {
 			t.Fatalf("%+v", seen)
 		}
@@ -155,7 +157,7 @@ func scripts(t *testing.T) {
 		}
 	})
 	t.Run("two-nodes", func(t *testing.T) {
-		seen := submit(t, 0, "two-nodes.sbatch", "--image", "in.jpg")
+		seen := attempt(t, 0, "two-nodes.sbatch", "--image", "in.jpg")
 		if len(seen) != 2 || !slices.Contains(seen[1].Args, "--ring") {
 			t.Fatalf("%+v", seen)
 		}
@@ -164,7 +166,7 @@ func scripts(t *testing.T) {
 	t.Run("task-per-gpu", func(t *testing.T) {
 		small = []string{"--cpus-per-task=2", "--time=5"}
 		defer func() { small[0] = "--cpus-per-task=16" }()
-		seen := submit(t, 0, "task-per-gpu.sbatch")
+		seen := attempt(t, 0, "task-per-gpu.sbatch")
 		if len(seen) != 8 {
 			t.Fatalf("%d ranks, want 8", len(seen))
 		}
@@ -216,7 +218,15 @@ func scripts(t *testing.T) {
 			defer close(done)
 			skipDelay(ctx)
 		}()
-		seen := submit(t, 0, "requeue.sbatch", "--image", "in.jpg")
+		// sbatch --wait takes the moment between two attempts for the job's end.
+		read := probing(t)
+		b := submit(t, small[:1], "requeue.sbatch", "--image", "in.jpg")
+		eventually(t, time.Minute, "two attempts", func() bool {
+			files, _ := filepath.Glob(os.Getenv(probeFolder) + "/*.json")
+			return len(files) == 2
+		})
+		b.ends(t, "COMPLETED", 0)
+		seen := read()
 		if len(seen) != 2 || seen[0].Placement.Restarts+seen[1].Placement.Restarts != 1 {
 			t.Fatalf("%+v, want two attempts", seen)
 		}
@@ -226,7 +236,7 @@ func scripts(t *testing.T) {
 	})
 	t.Run("exit code", func(t *testing.T) {
 		t.Setenv(probeCode, "77")
-		if seen := submit(t, 77, "requeue.sbatch"); len(seen) != 1 {
+		if seen := attempt(t, 77, "requeue.sbatch"); len(seen) != 1 {
 			t.Errorf("%+v", seen)
 		}
 	})
